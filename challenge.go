@@ -1,0 +1,213 @@
+package reauth
+
+import (
+	"net/http"
+	"strings"
+)
+
+// How much of WWW-Authenticate is read, over all lines, and how many challenges
+// are kept: no server has a use for more.
+const (
+	maxChallengeBytes = 64 << 10
+	maxChallenges     = 64
+)
+
+// A Challenge is one challenge of a WWW-Authenticate header (RFC 9110 §11.6.1).
+type Challenge struct {
+	Scheme  string            // as the server wrote it; compare with strings.EqualFold
+	Token68 string            // the one value of "Negotiate abc=="; else empty
+	Params  map[string]string // by lower-case name; a name that is repeated is left out, as neither value can be trusted
+}
+
+// ParseChallenges returns the challenges of all WWW-Authenticate lines of h, in
+// their order. It takes what RFC 9110 §11 allows and what servers send besides:
+// unquoted values, quotes inside of quotes, missing and superfluous commas. What
+// it cannot read it skips. It never fails, and takes time in proportion to the
+// header, of which it reads 64 KiB.
+func ParseChallenges(h http.Header) []Challenge {
+	var all []Challenge
+	budget := maxChallengeBytes
+	for _, line := range headerValues(h, "Www-Authenticate") {
+		if len(all) >= maxChallenges {
+			break
+		}
+		line = line[:min(len(line), budget)]
+		budget -= len(line)
+		p := challengeParser{s: line}
+		all = append(all, p.parse()...)
+	}
+	return all
+}
+
+// headerValues returns all values of the canonical key. Like HTTP, and unlike
+// Header.Values, it does not mind how the key is written.
+func headerValues(h http.Header, key string) []string {
+	if v, ok := h[key]; ok {
+		return v
+	}
+	for k, v := range h {
+		if len(k) == len(key) && strings.EqualFold(k, key) {
+			return v
+		}
+	}
+	return nil
+}
+
+// A challengeParser reads one line, byte by byte and never backwards.
+type challengeParser struct {
+	s    string
+	i    int
+	open bool // a quote was seen to stay open to the end: so will every later one
+}
+
+func (p *challengeParser) parse() []Challenge {
+	var all []Challenge
+	repeated := map[string]bool{}
+	for {
+		p.skip(isSeparator)
+		if p.i == len(p.s) || len(all) == maxChallenges {
+			return all
+		}
+		word := p.word()
+		switch {
+		case word == "": // a stray quote or equals sign
+			p.i++
+		case p.assigned():
+			name := strings.ToLower(word)
+			value := p.value(name)
+			if len(all) == 0 { // parameters of no scheme
+				continue
+			}
+			c := &all[len(all)-1]
+			if c.Params == nil {
+				c.Params = map[string]string{}
+			}
+			if _, seen := c.Params[name]; seen || repeated[name] {
+				delete(c.Params, name)
+				repeated[name] = true
+				continue
+			}
+			c.Params[name] = value
+		default:
+			c := Challenge{Scheme: word}
+			p.skip(isBlank)
+			c.Token68 = p.token68()
+			all = append(all, c)
+			clear(repeated)
+		}
+	}
+}
+
+func isBlank(c byte) bool     { return c <= ' ' || c == 0x7f }
+func isSeparator(c byte) bool { return isBlank(c) || c == ',' || c == ';' }
+func isWord(c byte) bool      { return !isSeparator(c) && c != '=' && c != '"' }
+func isBase64(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~+/", c) >= 0
+}
+
+func (p *challengeParser) skip(is func(byte) bool) { p.i = p.after(p.i, is) }
+
+// after returns the first index from i on that is not of the class.
+func (p *challengeParser) after(i int, is func(byte) bool) int {
+	for i < len(p.s) && is(p.s[i]) {
+		i++
+	}
+	return i
+}
+
+func (p *challengeParser) word() string {
+	start := p.i
+	p.skip(isWord)
+	return p.s[start:p.i]
+}
+
+// assigned reports whether an equals sign comes next, and steps over it.
+func (p *challengeParser) assigned() bool {
+	i := p.after(p.i, isBlank)
+	if i == len(p.s) || p.s[i] != '=' {
+		return false
+	}
+	p.i = i + 1
+	return true
+}
+
+// token68 reads the bare value after a scheme, or nothing: a word is one only
+// when it ends the challenge, else it is the name of a parameter.
+func (p *challengeParser) token68() string {
+	end := p.after(p.i, isBase64)
+	if end == p.i {
+		return ""
+	}
+	end = p.after(end, func(c byte) bool { return c == '=' })
+	if next := p.after(end, isBlank); next < len(p.s) && p.s[next] != ',' {
+		return ""
+	}
+	value := p.s[p.i:end]
+	p.i = end
+	return value
+}
+
+// value reads what stands behind the equals sign of the named parameter.
+func (p *challengeParser) value(name string) string {
+	p.skip(isBlank)
+	if p.i < len(p.s) && p.s[p.i] == '"' {
+		if !p.open {
+			if v, ok := p.quoted(); ok {
+				return v
+			}
+			p.open = true
+		}
+		p.i++
+	}
+	start := p.i
+	for p.i < len(p.s) && p.s[p.i] != ',' && p.s[p.i] != ';' {
+		// "realm=test zone" is one value, "error=invalid_token realm=x" two.
+		if !isBlank(p.s[p.i]) {
+			p.i++
+			continue
+		}
+		if name == "error" || p.named(p.i) {
+			break
+		}
+		p.skip(isBlank)
+	}
+	return strings.Trim(p.s[start:p.i], " \t\"")
+}
+
+// quoted reads a quoted string, of which a quote is the end only if a separator,
+// another parameter or nothing comes behind it: servers forget to escape.
+func (p *challengeParser) quoted() (string, bool) {
+	var b strings.Builder
+	for i := p.i + 1; i < len(p.s); i++ {
+		switch c := p.s[i]; {
+		case c == '\\' && i+1 < len(p.s):
+			i++
+			b.WriteByte(p.s[i])
+		case c == '"' && p.ends(i+1):
+			p.i = i + 1
+			return b.String(), true
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", false
+}
+
+// ends reports whether a quoted string may have ended before i.
+func (p *challengeParser) ends(i int) bool {
+	next := p.after(i, isBlank)
+	return next == len(p.s) || p.s[next] == ',' || p.s[next] == ';' || p.named(i)
+}
+
+// named reports whether a parameter's name and its equals sign come at i, blanks
+// aside. It looks no further than the next word, so all its looks together read
+// the line a few times at most.
+func (p *challengeParser) named(i int) bool {
+	start := p.after(i, isBlank)
+	end := p.after(start, isWord)
+	if end == start {
+		return false
+	}
+	next := p.after(end, isBlank)
+	return next < len(p.s) && p.s[next] == '='
+}

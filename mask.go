@@ -1,0 +1,142 @@
+package reauth
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// What has the shape of a secret, wherever it stands: tokens behind a scheme,
+// values of telling members and parameters, a URL's query and password, JWTs
+// and the prefixes that issuers give to their keys.
+var secretShapes = []struct {
+	re *regexp.Regexp
+	to string
+}{
+	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}`), "$1 [redacted]"},
+	{regexp.MustCompile(`(?i)("?[\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization|signature)"?\s*[=]\s*"?)[^\s"'&,;}]+`), "${1}[redacted]"},
+	{regexp.MustCompile(`(?i)(["'][\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization)["']\s*:\s*["'])[^"']*`), "${1}[redacted]"},
+	{regexp.MustCompile(`(://)[^/\s"@]*@`), "$1"},
+	{regexp.MustCompile(`(://[^?\s"]*)\?[^\s"]*`), "$1"},
+	{regexp.MustCompile(`\beyJ[\w-]{8,}(\.[\w-]*)*`), "[redacted]"},
+	{regexp.MustCompile(`\b(sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[a-z]|ya29|hv[sb]|npm|pypi|dapi|AKIA|ASIA|AIza)[-_.]?[\w.-]{10,}`), "[redacted]"},
+}
+
+// overlap is how many bytes in a row a word may share with a known secret.
+const overlap = 8
+
+// mask returns foreign text as it may stand in a log: one line, printable, at
+// most max runes, without the given secrets, what contains a piece of them, and
+// what has the shape of a secret.
+func mask(text string, max int, secrets ...string) string {
+	if len(text) > 4*max { // before the work, not only after it
+		text = strings.ToValidUTF8(text[:4*max], "")
+	}
+	for _, s := range secrets {
+		if s != "" {
+			text = strings.ReplaceAll(text, s, "[redacted]")
+		}
+	}
+	text = maskPieces(text, secrets)
+	for _, shape := range secretShapes {
+		text = shape.re.ReplaceAllString(text, shape.to)
+	}
+	return printable(text, max)
+}
+
+// maskPieces replaces the words of text that share a run of bytes with one of
+// the secrets.
+func maskPieces(text string, secrets []string) string {
+	inWord := func(r rune) bool {
+		return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-._~+/=", r))
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		end := strings.IndexFunc(text, func(r rune) bool { return !inWord(r) })
+		if end < 0 {
+			end = len(text)
+		}
+		word := text[:end]
+		if shares(word, secrets) {
+			word = "[redacted]"
+		}
+		b.WriteString(word)
+		text = text[end:]
+		next := strings.IndexFunc(text, inWord)
+		if next < 0 {
+			next = len(text)
+		}
+		b.WriteString(text[:next])
+		text = text[next:]
+	}
+	return b.String()
+}
+
+func shares(word string, secrets []string) bool {
+	for _, s := range secrets {
+		if len(s) > 4<<10 {
+			s = s[:4<<10]
+		}
+		for i := 0; i+overlap <= len(word); i++ {
+			if strings.Contains(s, word[i:i+overlap]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// printable returns s with blanks and control characters folded into single
+// spaces, what else cannot be printed left out, cut to max runes.
+func printable(s string, max int) string {
+	var b strings.Builder
+	n, blank := 0, false
+	for _, r := range s {
+		if unicode.IsSpace(r) || unicode.IsControl(r) || r == utf8.RuneError {
+			blank = true
+			continue
+		}
+		if !unicode.IsPrint(r) {
+			continue
+		}
+		if n >= max {
+			b.WriteString("…")
+			break
+		}
+		if blank && n > 0 {
+			b.WriteByte(' ')
+			n++
+		}
+		blank = false
+		b.WriteRune(r)
+		n++
+	}
+	return b.String()
+}
+
+// A maskedError prints as text that was made safe to log; errors.Is and
+// errors.As see the error behind it.
+type maskedError struct {
+	text string
+	err  error
+}
+
+func masked(prefix string, err error, secrets ...string) *maskedError {
+	return &maskedError{prefix + maskedText(err, secrets...), err}
+}
+
+// maskedText returns the text of a foreign error, made safe to log.
+func maskedText(err error, secrets ...string) (text string) {
+	defer func() {
+		if recover() != nil { // a nil pointer in an error, most likely
+			text = fmt.Sprintf("an error of type %T", err)
+		}
+	}()
+	return mask(err.Error(), 300, secrets...)
+}
+
+func (e *maskedError) Error() string              { return e.text }
+func (e *maskedError) Unwrap() error              { return e.err }
+func (e *maskedError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.text)) }

@@ -1,0 +1,123 @@
+package reauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// tell makes the outcome of a request known: to who asks OutcomeOf for its
+// response, to WithOutcome, to OnOutcome, and to the log.
+func (t *Transport) tell(req *http.Request, resp *http.Response, o *Outcome) {
+	ctx := req.Context()
+	if resp != nil && resp.Request != nil {
+		resp.Request = resp.Request.WithContext(context.WithValue(resp.Request.Context(), outcomeKey{}, o))
+	}
+	markOf(ctx).record(*o)
+	t.log(ctx, req, o)
+	if t.OnOutcome != nil {
+		t.OnOutcome(ctx, *o)
+	}
+}
+
+// log writes the one record of a request that was rejected.
+func (t *Transport) log(ctx context.Context, req *http.Request, o *Outcome) {
+	l := logger(t.Logger)
+	if o.Withheld == withheldOwn && o.Rejection.Reason != "" {
+		t.warned.Do(func() {
+			l.LogAttrs(ctx, slog.LevelWarn, "reauth: a request that brings its own credential was rejected, and is left alone",
+				append(t.attrs(req, o), slog.String("hint", "remove "+t.key+" from the request, or the key from the SDK's options and environment; or give the SDK reauth.Placeholder; or set Transport.Override"))...)
+		})
+		return
+	}
+	switch {
+	case o.Rejection.Reason == "":
+		l.LogAttrs(ctx, slog.LevelDebug, "reauth: token withheld", slog.String("why", o.Withheld), slog.String("host", req.URL.Host))
+	case o.Cured():
+		l.LogAttrs(ctx, slog.LevelInfo, "reauth: rejected, and cured by a fresh token", t.attrs(req, o)...)
+	default:
+		l.LogAttrs(ctx, slog.LevelWarn, "reauth: rejected, and not cured", append(t.attrs(req, o), slog.String("hint", o.hint()))...)
+	}
+}
+
+func (t *Transport) attrs(req *http.Request, o *Outcome) []slog.Attr {
+	status, tok := o.Retry.StatusCode, o.Retry.Token
+	if status == 0 {
+		status, tok = o.First.StatusCode, o.First.Token
+	}
+	attrs := []slog.Attr{
+		slog.String("method", bounded(req.Method, 20)),
+		slog.String("host", bounded(req.URL.Host, 255)),
+		slog.Int("status", status),
+		slog.String("reason", string(o.Rejection.Reason)),
+		slog.String("request_id", o.RequestID()),
+	}
+	if o.Retry.StatusCode != 0 {
+		attrs = append(attrs, slog.String("first_request_id", o.First.RequestID))
+	}
+	if tok != "" {
+		attrs = append(attrs, slog.String("token", tok))
+	}
+	if o.Took > 0 {
+		attrs = append(attrs, slog.Duration("took", o.Took))
+	}
+	if o.NoRetry != "" {
+		attrs = append(attrs, slog.String("why", o.NoRetry))
+	}
+	if o.Err != nil {
+		attrs = append(attrs, slog.String("error", mask(o.Err.Error(), 1000)))
+	}
+	var failure *RefreshError
+	if errors.As(o.Err, &failure) && !failure.Permanent() {
+		attrs = append(attrs, slog.Duration("retry_in", max(0, time.Until(failure.RetryAt))))
+	}
+	if m := o.Rejection.Message; m != "" {
+		attrs = append(attrs, slog.String("message", m))
+	}
+	return attrs
+}
+
+// hint says what to do about a request that was not cured.
+func (o *Outcome) hint() string {
+	var failure *RefreshError
+	switch {
+	case o.Retry.StatusCode != 0:
+		return "the server refuses fresh tokens too: give its support both request ids, and see whether issuer, audience and scopes are those it expects"
+	case errors.As(o.Err, &failure) && failure.Permanent():
+		return "log in again and hand the token to Credential.Set"
+	case failure != nil:
+		return "see the record of the failed refresh; it is tried again by itself"
+	case errors.Is(o.Err, ErrLoggedOut):
+		return "send the request again if it is to go out under the new login"
+	case errors.Is(o.Err, ErrClosed):
+		return "do not use the client after closing its Credential"
+	case strings.HasPrefix(o.NoRetry, "more of the body"), strings.HasPrefix(o.NoRetry, "the body"):
+		return "send the request again: the next one carries the fresh token"
+	case strings.HasPrefix(o.NoRetry, "the request's deadline"):
+		return "give the request more time: a retry needs the refresh, the wait and a round trip"
+	case o.Withheld == withheldOrigin:
+		return "if this host is to have the token, add its origin to Transport.Origins"
+	case o.Withheld == withheldRedirect:
+		return "request the final URL directly, or list both origins in Transport.Origins"
+	case o.Err != nil:
+		return "send the request again"
+	}
+	switch o.Rejection.Reason {
+	case ReasonInsufficientScope:
+		return "log in with the scope that the server asks for"
+	case ReasonStepUp:
+		return "have the user authenticate again, as the challenge asks"
+	case ReasonNonce:
+		return "the server wants a proof of possession with its nonce, which a bearer token has not"
+	case ReasonOtherScheme:
+		return "the server wants another authentication scheme: see WWW-Authenticate and Transport.Scheme"
+	case ReasonQuota:
+		return "top up the balance or quota behind the token"
+	case ReasonDenied:
+		return "ask the server's owner to enable the account, key or address"
+	}
+	return "send the request again"
+}

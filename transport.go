@@ -1,0 +1,725 @@
+package reauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+// ErrInsecure is the answer to a request that would carry the token over plain
+// http to another machine.
+var ErrInsecure = errors.New("reauth: a token does not go over plain http")
+
+// NoScheme is the Transport.Scheme of servers that want the bare token in
+// Authorization (etcd).
+const NoScheme = "-"
+
+// A Transport is an http.RoundTripper that attaches a Credential's token to
+// requests. When a server rejects the token, it has the Credential renew it,
+// waits a moment, and sends the request once more.
+//
+// Its fields are not changed after first use. It must not be copied, is safe for
+// concurrent use, and shares its Base and its Credential with as many others as
+// one likes. It never sends a request more than twice.
+type Transport struct {
+	// Base sends the requests. Nil means http.DefaultTransport.
+	Base http.RoundTripper
+
+	// Credential holds the token. Either it or CredentialFor is required.
+	Credential *Credential
+
+	// CredentialFor chooses the Credential by the request, as for one of many
+	// tenants. It is called once per request that may carry a token, and must
+	// neither change the request nor read its body. The request fails with its
+	// error; a nil Credential is an error too, see WithoutToken.
+	CredentialFor func(*http.Request) (*Credential, error)
+
+	// Origins are where the token may go: "https://api.example.com",
+	// "https://*.example.com" for all below it, "http://gateway.lan:3000". Nil
+	// means every https origin, and plain http to loopback; plain http to
+	// another machine is ErrInsecure. If Origins is not nil, requests to other
+	// origins go out without a token; an empty list has none.
+	//
+	// In either case the token does not follow a redirect to another origin that
+	// is not listed, nor back from there.
+	Origins []string
+
+	// Header is the header that carries the token. "" means Authorization.
+	Header string
+
+	// Scheme stands in front of the token. "" means Bearer in Authorization and
+	// nothing in another Header. NoScheme means nothing.
+	Scheme string
+
+	// Override replaces a credential that a request brings along in Header.
+	// Without it such a request is left alone, unless what it brings is
+	// Placeholder, or a token that the Credential holds or held.
+	Override bool
+
+	// Classifier decides which responses reject the token. Nil means the
+	// built-in one: only a 401, and only one that a fresh token may cure.
+	Classifier Classifier
+
+	// RetryWait is the time between the rejection's cure and the retry, jittered
+	// by half. Zero means 100 ms; negative means none. A Retry-After of up to 5
+	// seconds that comes with the rejection takes its place. Where that is
+	// longer, or the request's deadline nearer, there is no retry.
+	RetryWait time.Duration
+
+	// MaxReplayBytes is how much is kept of a request body that has no GetBody,
+	// as it is sent, to be sent again. A request of whose body more was sent is
+	// not retried. Zero means 1 MiB; negative means nothing.
+	MaxReplayBytes int64
+
+	// RequestIDHeaders are response headers with the server's request id, to be
+	// looked at before the built-in ones.
+	RequestIDHeaders []string
+
+	// Logger gets one record for each request that met a rejection: Info if it
+	// was cured, Warn if not. Nil means slog.Default().
+	Logger *slog.Logger
+
+	// OnOutcome is called once for each request that was rejected or had the
+	// token withheld, before RoundTrip returns, with the request's context.
+	OnOutcome func(context.Context, Outcome)
+
+	once   sync.Once
+	config           // what the fields come to; set by once
+	warned sync.Once // that a request's own credential makes this inert
+}
+
+// A config is what a Transport's fields come to.
+type config struct {
+	err        error
+	base       http.RoundTripper
+	key        string // of the header, canonical
+	scheme     string
+	prefix     string // scheme and a blank
+	origins    []origin
+	classifier Classifier
+	keep       int64
+}
+
+const (
+	defaultRetryWait = 100 * time.Millisecond
+	defaultReplay    = 1 << 20
+	maxRetryAfter    = 5 * time.Second
+)
+
+// NewClient returns an http.Client with a Transport and a Credential around the
+// Refresher, all else at its defaults.
+func NewClient(r Refresher) *http.Client {
+	return &http.Client{Transport: &Transport{Credential: &Credential{Refresher: r}}}
+}
+
+// RoundTrip implements http.RoundTripper.
+//
+// After a rejection its error is nil whatever keeps it from the retry: the
+// response in hand is returned, and OutcomeOf and the log say why. Without a
+// response, it fails with a *RefreshError if there is no usable token, with
+// ErrInsecure, ErrLoggedOut or ErrClosed, with the cause of the request's
+// context, or with the error of Base.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	t.once.Do(t.configure)
+	cred, withheld, err := t.permit(req) // 1
+	if err != nil {
+		return nil, refuse(req, err)
+	}
+	if withheld != "" {
+		return t.sendWithout(req, withheld)
+	}
+	h, err := cred.hold(req.Context()) // 2
+	if err != nil {
+		return nil, refuse(req, err)
+	}
+	body := newReplay(req, t.keep)
+	resp, err := t.send(req, h, body.first(req)) // 3
+	rej, ahead := t.classify(req, resp, h)       // 4
+	if rej.Reason == "" {
+		body.pass()
+		t.accepted(req, resp, cred, h)
+		return resp, err
+	}
+	x := &exchange{t: t, req: req, resp: resp, ahead: ahead, body: body, cred: cred, held: h, began: time.Now()}
+	x.Rejection, x.First = rej, t.attempt(resp, h, rej)
+	if x.renew() && x.wait() && x.rewind() { // 5, 6, 7
+		return x.retry()
+	}
+	return x.handBack()
+}
+
+// CloseIdleConnections calls that of Base, which http.Client.CloseIdleConnections
+// expects. Transports that share the Base lose their idle connections too.
+func (t *Transport) CloseIdleConnections() {
+	t.once.Do(t.configure)
+	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// configure sets config.
+func (t *Transport) configure() {
+	t.base, t.key, t.scheme, t.classifier, t.keep = t.Base, t.Header, t.Scheme, t.Classifier, max(t.MaxReplayBytes, 0)
+	if t.Base == nil {
+		t.base = http.DefaultTransport
+	}
+	if t.Header == "" {
+		t.key = "Authorization"
+	}
+	t.key = http.CanonicalHeaderKey(t.key)
+	if t.Scheme == "" && t.key == "Authorization" {
+		t.scheme = "Bearer"
+	}
+	if t.Scheme == NoScheme {
+		t.scheme = ""
+	}
+	if t.scheme != "" {
+		t.prefix = t.scheme + " "
+	}
+	if t.MaxReplayBytes == 0 {
+		t.keep = defaultReplay
+	}
+	if t.Classifier == nil {
+		t.classifier = ClassifierFunc(classifyUnauthorized)
+	}
+	t.origins, t.err = parseOrigins(t.Origins)
+	switch {
+	case t.err != nil:
+		t.err = fmt.Errorf("reauth: Transport.%w", t.err)
+	case isNil(t.base):
+		t.err = fmt.Errorf("reauth: Transport.Base is a nil %T", t.base)
+	case isNil(t.classifier):
+		t.err = fmt.Errorf("reauth: Transport.Classifier is a nil %T", t.classifier)
+	case t.Credential == nil && t.CredentialFor == nil:
+		t.err = errors.New("reauth: the Transport has no Credential: set Credential or CredentialFor")
+	case !isFieldName(t.key):
+		t.err = fmt.Errorf("reauth: Transport.Header %q is no header name", bounded(t.Header, 100))
+	case t.scheme != "" && !isFieldName(t.scheme):
+		t.err = fmt.Errorf("reauth: Transport.Scheme %q is no authentication scheme", bounded(t.Scheme, 100))
+	}
+}
+
+// isFieldName reports whether s is a token of RFC 9110 §5.6.2, as the names of
+// headers and schemes are.
+func isFieldName(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// Why a request goes out without a token. The caller asked for the first two,
+// so nobody is told of them.
+const (
+	withheldAsked    = "the caller asked for no token"
+	withheldRefresh  = "the request is part of a refresh of the same Credential"
+	withheldTrace    = "a TRACE request must not carry credentials (RFC 9110 §9.3.8)"
+	withheldOrigin   = "the origin is not listed in Transport.Origins"
+	withheldRedirect = "the request was redirected from or across another origin"
+	withheldOwn      = "the request brought a credential of its own"
+)
+
+// permit returns the Credential whose token the request may carry, or why it
+// goes out without one (step 1).
+func (t *Transport) permit(req *http.Request) (*Credential, string, error) {
+	m := markOf(req.Context())
+	switch {
+	case t.err != nil:
+		return nil, "", t.err
+	case req.URL == nil:
+		return nil, "", errors.New("reauth: the request has no URL")
+	case m != nil && m.withoutToken:
+		return nil, withheldAsked, nil
+	case req.Method == http.MethodTrace:
+		return nil, withheldTrace, nil
+	}
+	cred := t.Credential
+	if t.CredentialFor == nil && m.within(cred) {
+		return nil, withheldRefresh, nil
+	}
+	withheld, insecure := t.destination(req)
+	if withheld != "" {
+		return nil, withheld, nil
+	}
+	if t.CredentialFor != nil {
+		var err error
+		if cred, err = t.CredentialFor(req); err != nil {
+			return nil, "", masked("reauth: CredentialFor: ", err)
+		} else if cred == nil {
+			return nil, "", errors.New("reauth: CredentialFor returned no Credential for the request: see WithoutToken for one that needs none")
+		} else if m.within(cred) {
+			return nil, withheldRefresh, nil
+		}
+	}
+	if !t.Override && t.bringsOwn(req, cred) {
+		return nil, withheldOwn, nil
+	}
+	return cred, "", insecure
+}
+
+// destination returns why the token must not go where the request goes, or an
+// error if nothing must (step 1).
+func (t *Transport) destination(req *http.Request) (withheld string, insecure error) {
+	if t.Origins == nil && req.Response == nil && req.URL.Scheme == "https" {
+		return "", nil
+	}
+	here := originOf(req.URL)
+	listed := func(o origin) bool {
+		for _, l := range t.origins {
+			if l.covers(o) {
+				return true
+			}
+		}
+		return false
+	}
+	trusted := listed
+	if t.Origins == nil {
+		trusted = func(o origin) bool { return o == here }
+	} else if !listed(here) {
+		return withheldOrigin, nil
+	}
+	switch {
+	case !allTrusted(req, trusted):
+		return withheldRedirect, nil
+	case t.Origins != nil, here.scheme == "https", here.scheme == "http" && here.loopback():
+		return "", nil
+	case here.scheme == "http":
+		return "", fmt.Errorf("%w, and %s is another machine: use https, or, if you trust the network in between, list it: Origins: []string{%q}", ErrInsecure, here, here.String())
+	}
+	return "the scheme is neither https nor http", nil
+}
+
+// bringsOwn reports whether the request carries a credential that is not one of
+// ours (step 1).
+func (t *Transport) bringsOwn(req *http.Request, cred *Credential) bool {
+	for _, v := range headerValues(req.Header, t.key) {
+		v = bare(v)
+		if v == "" || v == Placeholder || t.scheme != "" && strings.EqualFold(v, t.scheme) {
+			continue
+		}
+		if h := cred.held.Load(); h != nil && h.AccessToken == v {
+			continue
+		}
+		if !cred.knows(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// bare returns a header's value without the scheme in front.
+func bare(v string) string {
+	v = strings.TrimSpace(v)
+	if _, rest, ok := strings.Cut(v, " "); ok {
+		return strings.TrimSpace(rest)
+	}
+	return v
+}
+
+// An outgoing request is the caller's with a header of its own, in which all but
+// one value are the caller's too.
+type outgoing struct {
+	http.Request
+	value [1]string
+}
+
+// send sends the request with the token through Base (step 3, and 7).
+func (t *Transport) send(req *http.Request, h *held, body io.ReadCloser) (*http.Response, error) {
+	out := &outgoing{Request: *req, value: [1]string{t.value(h)}}
+	out.Body = body
+	out.Header = make(http.Header, len(req.Header)+1)
+	copyHeader(out.Header, req.Header, t.key)
+	out.Header[t.key] = out.value[:]
+	resp, err := t.base.RoundTrip(&out.Request)
+	if resp == nil {
+		if err == nil {
+			err = fmt.Errorf("reauth: Base (%T) returned neither a response nor an error", t.base)
+		}
+		return nil, err
+	}
+	// Nothing that a caller can see shows the token.
+	if r := resp.Request; r == &out.Request || r == nil {
+		resp.Request = req
+	} else if r.Header[t.key] != nil { // a copy that Base made
+		c := *r
+		c.Header = r.Header.Clone()
+		delete(c.Header, t.key)
+		resp.Request = &c
+	}
+	return resp, err
+}
+
+// value returns the header's value.
+func (t *Transport) value(h *held) string {
+	switch t.prefix {
+	case "Bearer ":
+		return h.bearer
+	case "":
+		return h.AccessToken
+	}
+	return t.prefix + h.AccessToken
+}
+
+// copyHeader copies all of src but the key, and no Placeholder. The values are
+// shared, and cannot be appended to.
+func copyHeader(dst, src http.Header, key string) {
+	for k, vv := range src {
+		if k == key || len(k) == len(key) && strings.EqualFold(k, key) {
+			continue
+		}
+		if vv = withoutPlaceholder(vv); vv != nil || src[k] == nil {
+			dst[k] = vv[:len(vv):len(vv)]
+		}
+	}
+}
+
+// withoutPlaceholder returns the values that are not Placeholder, after an
+// optional scheme; nil if none is left.
+func withoutPlaceholder(vv []string) []string {
+	for i, v := range vv {
+		if !isPlaceholder(v) {
+			continue
+		}
+		var rest []string
+		rest = append(rest, vv[:i]...)
+		for _, v := range vv[i+1:] {
+			if !isPlaceholder(v) {
+				rest = append(rest, v)
+			}
+		}
+		return rest
+	}
+	return vv
+}
+
+func isPlaceholder(v string) bool {
+	return len(v) >= len(Placeholder) && strings.Contains(v, Placeholder) && bare(v) == Placeholder
+}
+
+// sendWithout sends the request as it is, less a Placeholder.
+func (t *Transport) sendWithout(req *http.Request, why string) (*http.Response, error) {
+	out := req
+	for _, vv := range req.Header {
+		for _, v := range vv {
+			if isPlaceholder(v) {
+				c := *req
+				c.Header = make(http.Header, len(req.Header))
+				copyHeader(c.Header, req.Header, "")
+				out = &c
+			}
+		}
+	}
+	resp, err := t.base.RoundTrip(out)
+	if resp == nil {
+		return resp, err
+	}
+	if out != req && resp.Request == out {
+		resp.Request = req
+	}
+	m := markOf(req.Context())
+	o := Outcome{First: Attempt{StatusCode: resp.StatusCode, RequestID: t.requestID(resp)}, Withheld: why}
+	if why == withheldAsked || why == withheldRefresh {
+		m.record(o)
+		return resp, err
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		o.Rejection, _ = t.classify(req, resp, nil)
+		o.First.RequestID = o.Rejection.RequestID
+		o.NoRetry = why
+	}
+	t.tell(req, resp, &o)
+	return resp, err
+}
+
+// classify returns the Rejection that resp is, if it is one, and the body that
+// was read ahead for it (step 4). h is nil if no token was sent.
+func (t *Transport) classify(req *http.Request, resp *http.Response, h *held) (Rejection, *peek) {
+	if resp == nil || t.Classifier == nil && resp.StatusCode != http.StatusUnauthorized {
+		return Rejection{}, nil
+	}
+	body := resp.Body
+	ahead := peekable(resp, req.Context())
+	seen := *resp
+	seen.Request = t.redacted(req, h)
+	rej := t.classifier.Classify(&seen, ahead.bytes)
+	if rej.Reason == "" {
+		if ahead != nil && !ahead.begun {
+			resp.Body = body // no one looked
+		}
+		return Rejection{}, nil
+	}
+	if rej.StatusCode == 0 {
+		rej.StatusCode = resp.StatusCode
+	}
+	if rej.Challenges == nil {
+		rej.Challenges = ParseChallenges(resp.Header)
+	}
+	if id := t.requestID(resp); id != "" && (rej.RequestID == "" || len(t.RequestIDHeaders) > 0) {
+		rej.RequestID = id
+	}
+	if rej.Date.IsZero() {
+		rej.Date, _ = http.ParseTime(resp.Header.Get("Date"))
+	}
+	rej.redact(h)
+	return rej, ahead
+}
+
+// redacted returns the request as it was sent, the token taken out.
+func (t *Transport) redacted(req *http.Request, h *held) *http.Request {
+	c := *req
+	c.Body, c.GetBody = nil, nil
+	c.Header = req.Header.Clone()
+	if h != nil {
+		if c.Header == nil {
+			c.Header = http.Header{}
+		}
+		c.Header[t.key] = []string{t.prefix + "[redacted]"}
+	}
+	return &c
+}
+
+// redact makes what a server said fit for a log, also where it repeats the
+// token.
+func (r *Rejection) redact(h *held) {
+	var secrets []string
+	if h != nil {
+		secrets = []string{h.AccessToken, h.RefreshToken}
+	}
+	r.Code = mask(r.Code, 200, secrets...)
+	r.Message = mask(r.Message, 500, secrets...)
+	r.RequestID = bounded(r.RequestID, maxRequestID)
+	if shares(r.RequestID, secrets) {
+		r.RequestID = ""
+	}
+	for _, c := range r.Challenges {
+		for name, v := range c.Params {
+			if shares(v, secrets) {
+				c.Params[name] = mask(v, 500, secrets...)
+			}
+		}
+	}
+}
+
+// accepted takes note of a request that was not rejected.
+func (t *Transport) accepted(req *http.Request, resp *http.Response, cred *Credential, h *held) {
+	if resp == nil {
+		return
+	}
+	t.prove(resp, cred, h, false)
+	if m := markOf(req.Context()); m.recording() {
+		m.record(Outcome{First: t.attempt(resp, h, Rejection{})})
+	}
+}
+
+// prove tells the Credential of a token that a server has accepted. An error of
+// the server's own says nothing about the token.
+func (t *Transport) prove(resp *http.Response, cred *Credential, h *held, retry bool) {
+	if resp.StatusCode < 400 && h.learns(retry) {
+		date, _ := http.ParseTime(resp.Header.Get("Date"))
+		cred.accepted(h, retry, date)
+	}
+}
+
+func (t *Transport) requestID(resp *http.Response) string {
+	return requestID(resp.Header, nil, t.RequestIDHeaders)
+}
+
+func (t *Transport) attempt(resp *http.Response, h *held, rej Rejection) Attempt {
+	id := rej.RequestID
+	if rej.Reason == "" {
+		id = t.requestID(resp)
+	}
+	return Attempt{StatusCode: resp.StatusCode, RequestID: id, Token: fingerprint(h.sum)}
+}
+
+// An exchange is a request that was rejected, on its way to the retry.
+type exchange struct {
+	t     *Transport
+	req   *http.Request
+	resp  *http.Response // the rejection
+	ahead *peek          // its body
+	body  *replay        // of the request; nil if it needs none
+	cred  *Credential
+	held  *held         // what was rejected
+	next  *held         // what replaces it
+	again io.ReadCloser // the body of the retry
+	began time.Time     // when the rejection came
+	Outcome
+}
+
+// giveUp notes why there is no retry.
+func (x *exchange) giveUp(why string, err error) bool {
+	x.NoRetry, x.Err = why, err
+	return false
+}
+
+// renew has the token replaced (step 5). The rejection is read to its end
+// before: held open, it could keep the connection that the refresh needs.
+func (x *exchange) renew() bool {
+	if r := x.Rejection.Reason; !r.Refreshable() {
+		return x.giveUp("a fresh token does not cure "+string(r), nil)
+	}
+	x.ahead.bytes()
+	next, err := x.cred.renew(x.req.Context(), x.held.Token, x.Rejection)
+	if err != nil {
+		return x.giveUp("there is no fresh token", err)
+	}
+	x.next = next
+	return true
+}
+
+// wait waits before the retry (step 6), if the caller can. Then it looks again
+// for the newest token.
+func (x *exchange) wait() bool {
+	ctx := x.req.Context()
+	wait := retryWait(x.t.RetryWait)
+	if after, ok := x.retryAfter(); ok {
+		if after > maxRetryAfter {
+			return x.giveUp(fmt.Sprintf("the server asks for more than %v until the next try", maxRetryAfter), nil)
+		}
+		wait = max(0, after-time.Since(x.began))
+	}
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= wait {
+		return x.giveUp("the request's deadline is nearer than the retry", nil)
+	}
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return x.giveUp("the request's context ended", context.Cause(ctx))
+		}
+	}
+	if x.cred.ended(x.held.Token) || x.cred.ended(x.next.Token) {
+		return x.giveUp("the request belongs to a session that has ended", ErrLoggedOut)
+	}
+	newest, err := x.cred.hold(ctx)
+	if err != nil {
+		return x.giveUp("the fresh token expired before the retry", err)
+	}
+	if newest.AccessToken != x.held.AccessToken {
+		x.next = newest
+	}
+	return true
+}
+
+// retryWait returns the default wait, or w, jittered by half.
+func retryWait(w time.Duration) time.Duration {
+	switch {
+	case w < 0:
+		return 0
+	case w == 0:
+		w = defaultRetryWait
+	}
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(min(w, maxPause)),
+		backoff.WithRandomizationFactor(0.5),
+		backoff.WithMaxElapsedTime(0),
+	).NextBackOff()
+}
+
+// retryAfter returns the Retry-After of the rejection (RFC 9110 §10.2.3). A date
+// is held against the server's clock where that is known.
+func (x *exchange) retryAfter() (time.Duration, bool) {
+	v := strings.TrimSpace(x.resp.Header.Get("Retry-After"))
+	if v == "" {
+		return 0, false
+	}
+	seconds := 0
+	for i := 0; i < len(v); i++ {
+		if v[i] < '0' || v[i] > '9' {
+			at, err := http.ParseTime(v)
+			now := x.Rejection.Date
+			if now.IsZero() {
+				now = x.began
+			}
+			return max(0, at.Sub(now)), err == nil
+		}
+		seconds = min(seconds*10+int(v[i]-'0'), 1e6)
+	}
+	return time.Duration(seconds) * time.Second, true
+}
+
+// rewind prepares the body of the retry (step 7).
+func (x *exchange) rewind() bool {
+	switch body, ok := x.req.Body, false; {
+	case body == nil || body == http.NoBody:
+		x.again = body
+	case x.req.GetBody != nil:
+		again, err := x.req.GetBody()
+		if err == nil && again == nil {
+			err = errors.New("it returned no body")
+		}
+		if err != nil {
+			return x.giveUp("the body cannot be sent again", masked("reauth: GetBody: ", err))
+		}
+		x.again = again
+	default:
+		if x.again, ok = x.body.supersede(); !ok {
+			return x.giveUp("more of the body was sent than is kept: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue", nil)
+		}
+	}
+	return true
+}
+
+// retry sends the request for the second and last time (step 7).
+func (x *exchange) retry() (*http.Response, error) {
+	closeBody(x.resp.Body)
+	resp, err := x.t.send(x.req, x.next, x.again)
+	x.Took = time.Since(x.began)
+	if resp == nil {
+		x.Err = masked("reauth: the retry failed: ", err, x.next.AccessToken)
+		x.t.tell(x.req, nil, &x.Outcome)
+		return nil, err
+	}
+	rej, _ := x.t.classify(x.req, resp, x.next)
+	x.Retry = x.t.attempt(resp, x.next, rej)
+	if rej.Reason == "" {
+		x.t.prove(resp, x.cred, x.next, true)
+	} else {
+		x.Err = fmt.Errorf("reauth: the fresh token was rejected too (%s)", rej.Reason)
+		x.cred.refused(x.next, time.Now(), rej)
+	}
+	x.t.tell(x.req, resp, &x.Outcome)
+	return resp, err
+}
+
+// handBack returns the rejection, as if no one had looked at it; or, if the
+// caller has gone, the cause of that.
+func (x *exchange) handBack() (*http.Response, error) {
+	x.body.pass()
+	x.Took = time.Since(x.began)
+	ctx := x.req.Context()
+	if x.Rejection.Reason.Refreshable() && ctx.Err() != nil {
+		x.Err = context.Cause(ctx)
+		closeBody(x.resp.Body)
+		x.t.tell(x.req, nil, &x.Outcome)
+		return nil, x.Err
+	}
+	x.t.tell(x.req, x.resp, &x.Outcome)
+	return x.resp, nil
+}
+
+// refuse fails a request that was not sent.
+func refuse(req *http.Request, err error) error {
+	closeBody(req.Body)
+	markOf(req.Context()).record(Outcome{Err: err})
+	return err
+}
+
+func closeBody(body io.Closer) {
+	if body != nil {
+		_ = body.Close()
+	}
+}
