@@ -33,7 +33,8 @@ type Transport struct {
 	// Base sends the requests. Nil means http.DefaultTransport.
 	Base http.RoundTripper
 
-	// Credential holds the token. Either it or CredentialFor is required.
+	// Credential holds the token. Either it or CredentialFor is required; the
+	// latter wins.
 	Credential *Credential
 
 	// CredentialFor chooses the Credential by the request, as for one of many
@@ -423,7 +424,7 @@ func (t *Transport) sendWithout(req *http.Request, why string) (*http.Response, 
 	if resp == nil {
 		return resp, err
 	}
-	if out != req && resp.Request == out {
+	if resp.Request == out || resp.Request == nil {
 		resp.Request = req
 	}
 	m := markOf(req.Context())
@@ -450,7 +451,7 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, h *held) (R
 	body := resp.Body
 	ahead := peekable(resp, req.Context())
 	seen := *resp
-	seen.Request = t.redacted(req, h)
+	seen.Request, seen.Body = t.redacted(req, h), http.NoBody // it is to be read through ahead
 	rej := t.classifier.Classify(&seen, ahead.bytes)
 	if rej.Reason == "" {
 		if ahead != nil && !ahead.begun {

@@ -1,0 +1,180 @@
+package reauth_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/reauth-go/reauth"
+)
+
+// issuerURL is an issuer for the examples: it hands out fresh-1, fresh-2 …
+var issuerURL = httptest.NewServer(http.HandlerFunc(func() http.HandlerFunc {
+	n := 0
+	return func(w http.ResponseWriter, _ *http.Request) {
+		n++
+		fmt.Fprintf(w, `{"access_token":"fresh-%d","expires_in":3600}`, n)
+	}
+}())).URL
+
+// gateway is an API that knows just one key, and answers any other as new-api
+// does.
+func gateway(key string) *httptest.Server {
+	n := 0
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n++
+		id := fmt.Sprintf("2026021910081416145658%d", n)
+		w.Header().Set("X-Oneapi-Request-Id", id)
+		if r.Header.Get("Authorization") != "Bearer "+key {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprintf(w, `{"error":{"code":"","message":"无效的令牌 (request id: %s)","type":"new_api_error"}}`, id)
+			return
+		}
+		_, _ = io.WriteString(w, "hello")
+	}))
+}
+
+// login asks the issuer for a token. It is all that you write.
+func login(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, issuerURL, nil)
+	if err != nil {
+		return reauth.Token{}, err
+	}
+	began := time.Now()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return reauth.Token{}, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return reauth.Token{}, fmt.Errorf("the issuer answered %s", resp.Status)
+	}
+	var answer struct {
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return reauth.Token{}, err
+	}
+	return reauth.Token{
+		AccessToken: answer.AccessToken,
+		Expiry:      began.Add(time.Duration(answer.ExpiresIn) * time.Second),
+	}, nil
+}
+
+func Example() {
+	client := reauth.NewClient(reauth.RefresherFunc(login))
+
+	api := gateway("fresh-1")
+	defer api.Close()
+	resp, err := client.Get(api.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.Status)
+	// Output: 200 OK
+}
+
+func ExampleTransport() {
+	client := &http.Client{Transport: &reauth.Transport{
+		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(login)},
+		Origins:    []string{"https://api.example.com"},
+	}}
+
+	_ = client
+	// Output:
+}
+
+func ExampleOutcomeOf() {
+	api := gateway("good")
+	defer api.Close()
+	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+		return reauth.Token{AccessToken: "good"}, nil
+	})}
+	_ = cred.Set(context.Background(), reauth.Token{AccessToken: "expired"})
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: slog.New(slog.DiscardHandler)}}
+
+	resp, err := client.Get(api.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	if o, ok := reauth.OutcomeOf(resp); ok {
+		fmt.Println("first", o.First.StatusCode, "request id", o.First.RequestID, o.Rejection.Reason)
+		fmt.Println("retry", o.Retry.StatusCode, "request id", o.Retry.RequestID)
+	}
+	// Output:
+	// first 401 request id 20260219100814161456581 invalid_token
+	// retry 200 request id 20260219100814161456582
+}
+
+func ExampleWithOutcome() {
+	api := gateway("good")
+	defer api.Close()
+	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+		return reauth.Token{AccessToken: "good"}, nil
+	})}
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred}}
+
+	ctx, outcome := reauth.WithOutcome(context.Background())
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, api.URL, nil)
+	if resp, err := client.Do(req); err == nil {
+		resp.Body.Close()
+	}
+	fmt.Println("request id", outcome().RequestID())
+	// Output: request id 20260219100814161456581
+}
+
+func ExamplePermanent() {
+	cred := &reauth.Credential{
+		Logger: slog.New(slog.DiscardHandler),
+		Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+			return reauth.Token{}, reauth.Permanent(errors.New("invalid_grant"))
+		}),
+	}
+	_, err := cred.Token(context.Background())
+	fmt.Println(err)
+
+	// After a login, all is well.
+	_ = cred.Set(context.Background(), reauth.Token{AccessToken: "from-the-login"})
+	_, err = cred.Token(context.Background())
+	fmt.Println(err)
+	// Output:
+	// reauth: refresh failed: invalid_grant; this is permanent: log in and call Credential.Set
+	// <nil>
+}
+
+func ExampleTransport_credentialFor() {
+	tenants := map[string]*reauth.Credential{
+		"acme": {Refresher: reauth.RefresherFunc(login)},
+	}
+	client := &http.Client{Transport: &reauth.Transport{
+		CredentialFor: func(req *http.Request) (*reauth.Credential, error) {
+			cred, ok := tenants[req.Header.Get("X-Tenant")]
+			if !ok {
+				return nil, errors.New("unknown tenant")
+			}
+			return cred, nil
+		},
+	}}
+
+	_ = client
+	// Output:
+}
+
+func ExampleCredential_Set() {
+	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(login)}
+	// A refresh token from an earlier login is enough: it is used at the first request.
+	err := cred.Set(context.Background(), reauth.Token{RefreshToken: "from-the-login"})
+	fmt.Println(err)
+	// Output: <nil>
+}

@@ -1,0 +1,37 @@
+package reauth_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Both READMEs show only code that compiles, and that runs where it can: it
+// stands word for word in example_test.go.
+func TestTheReadmeShowsNoCodeThatDoesNotCompile(t *testing.T) {
+	source, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	fence := regexp.MustCompile("(?s)```go\n(.*?)```")
+	for _, name := range []string{"README.md", "README.zh-CN.md"} {
+		readme, err := os.ReadFile(name)
+		require.NoError(t, err)
+		snippets := fence.FindAllSubmatch(readme, -1)
+		assert.NotEmpty(t, snippets, name)
+		for _, m := range snippets {
+			assert.Contains(t, undented(string(source)), undented(string(m[1])), name)
+		}
+	}
+}
+
+// undented returns code without its indentation.
+func undented(code string) string {
+	var b strings.Builder
+	for line := range strings.Lines(code) {
+		b.WriteString(strings.TrimLeft(line, "\t "))
+	}
+	return b.String()
+}

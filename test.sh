@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Formats, vets, lints and tests every module of the repository.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+unformatted=$(gofmt -l .)
+if [ -n "$unformatted" ]; then
+	echo "gofmt: $unformatted" >&2
+	exit 1
+fi
+for mod in . bench; do
+	echo "== module $mod"
+	(
+		cd "$mod"
+		go vet ./...
+		go run "$staticcheck" ./...
+		if [ "$mod" = bench ]; then # it measures, which the race detector would spoil
+			go test -count=1 -shuffle=on ./...
+		else
+			go test -count=1 -race -shuffle=on -coverpkg=. -coverprofile=coverage.out ./...
+			go tool cover -func=coverage.out | tail -n 1
+		fi
+	)
+done
