@@ -767,9 +767,10 @@ func (c *Credential) pauseLocked(p pause) {
 		return
 	}
 	h := *old
-	h.due = old.expiry
-	if !p.forever {
-		h.due = earlier(old.expiry, instantOf(p.until))
+	if until := instantOf(p.until); p.forever {
+		h.due = old.expiry
+	} else if old.due.mono.Before(until.mono) {
+		h.due = earlier(old.expiry, until)
 	}
 	c.held.Store(&h)
 }
