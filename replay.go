@@ -16,22 +16,28 @@ var errSuperseded = errors.New("reauth: the request is being sent again")
 //
 // Base cannot be waited for in between: over HTTP/1 it closes the first body
 // only when a Read returns that may block for ever, over HTTP/2 it closes it
-// with a Read outstanding. So both sends may be reading at the same time. What
-// they share stands here, and one at a time reads the source.
+// with a Read outstanding, and waits for that before it lets go of the response.
+// So while a retry is possible the source is read by a goroutine of its own, one
+// at a time, into a buffer of ours: the first send can be sent away at once, and
+// what the Read brings that was still under way is the retry's.
 type replay struct {
 	src   io.ReadCloser
 	limit int64
+	whole int64 // how long src says it is; -1: it does not
 
 	mu      sync.Mutex
-	idle    sync.Cond   // no Read of src is under way
+	changed sync.Cond   // of what follows
 	reading bool        // a Read of src is under way
+	buf     []byte      // that it reads into, while recording
+	arrived []byte      // what the last one brought
+	err     error       // how src ended
 	state   replayState // who owns src
 	kept    [][]byte    // what was read of src, for the retry
-	size    int64       // bytes in kept
-	lost    bool        // more than limit was read, or the record is no longer wanted
-	err     error       // how src ended
-	closed  bool        // the first send has closed its body
-	release sync.Once   // closes src
+	size    int64       // bytes recorded
+	lost    bool        // more than limit was read: there can be no retry
+	closed  [2]bool     // by the first send, and by the retry
+
+	release sync.Once // closes src
 }
 
 type replayState int
@@ -48,8 +54,11 @@ func newReplay(req *http.Request, limit int64) *replay {
 	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
 		return nil
 	}
-	r := &replay{src: req.Body, limit: limit}
-	r.idle.L = &r.mu
+	r := &replay{src: req.Body, limit: limit, whole: req.ContentLength}
+	if r.whole == 0 { // as net/http has it: with a body, zero is unknown
+		r.whole = -1
+	}
+	r.changed.L = &r.mu
 	return r
 }
 
@@ -58,54 +67,122 @@ func (r *replay) first(req *http.Request) io.ReadCloser {
 	if r == nil {
 		return req.Body
 	}
-	return firstBody{r}
+	return sendBody{r, 0}
 }
 
-// read reads the source for one of the sends. Only one Read of it is ever under
-// way; the others wait for it to end.
-func (r *replay) read(p []byte, retry bool) (int, error) {
+// supersede takes the source from the first send and returns the body of the
+// retry, or false if more was read than is kept.
+func (r *replay) supersede() (io.ReadCloser, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lost {
+		return nil, false
+	}
+	r.state = replaying
+	r.changed.Broadcast()
+	return sendBody{r, 1}, true
+}
+
+// pass ends the recording: there will be no retry. A body that the first send
+// has closed already is closed now.
+func (r *replay) pass() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	r.state, r.kept = passing, nil
+	closed := r.closed[0]
+	r.mu.Unlock()
+	if closed {
+		_ = r.close()
+	}
+}
+
+func (r *replay) close() (err error) {
+	r.release.Do(func() { err = r.src.Close() })
+	return err
+}
+
+// A sendBody is the body of the first send (0) or of the retry (1).
+type sendBody struct {
+	*replay
+	send int
+}
+
+// Read reads the record, if it is the retry's, and then the source.
+func (b sendBody) Read(p []byte) (int, error) {
+	r := b.replay
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
 		switch {
-		case !retry && r.state == replaying:
+		case b.send == 0 && r.state == replaying:
 			return 0, errSuperseded
-		case retry && len(r.kept) > 0:
+		case r.closed[b.send]:
+			return 0, http.ErrBodyReadAfterClose
+		case b.send == 1 && len(r.kept) > 0:
 			n := copy(p, r.kept[0])
 			if r.kept[0] = r.kept[0][n:]; len(r.kept[0]) == 0 {
 				r.kept = r.kept[1:]
 			}
 			return n, nil
+		case len(p) == 0:
+			return 0, nil
+		case len(r.arrived) > 0 && b.send == 0:
+			n := copy(p, r.arrived)
+			r.arrived = r.arrived[n:]
+			return n, nil
+		case r.reading:
+			r.changed.Wait()
 		case r.err != nil:
 			return 0, r.err
-		case r.reading:
-			r.idle.Wait()
-			continue
+		case r.state == recording && !r.lost:
+			r.record(len(p))
+		default:
+			return r.readLocked(p)
 		}
-		r.reading = true
-		r.mu.Unlock()
-		n, err := r.src.Read(p)
-		r.mu.Lock()
-		r.reading = false
-		r.idle.Broadcast()
-		if err != nil {
-			r.err = err
-		}
-		if retry {
-			return n, err
-		}
-		r.keepLocked(p[:n])
-		if r.state != replaying {
-			return n, err
-		}
-		// Superseded while the Read was under way: its bytes are the retry's.
 	}
 }
 
-// keepLocked records what the first send has read. Memory is taken as bytes
+// readLocked reads the source for the send that has it to itself.
+func (r *replay) readLocked(p []byte) (int, error) {
+	r.reading = true
+	r.mu.Unlock()
+	n, err := r.src.Read(p)
+	r.mu.Lock()
+	r.reading = false
+	if err != nil {
+		r.err = err
+	}
+	r.changed.Broadcast()
+	return n, err
+}
+
+// record starts to read up to n bytes of the source for the first send, or, if
+// that is superseded meanwhile, for the retry.
+func (r *replay) record(n int) {
+	if n = min(n, 32<<10); len(r.buf) < n {
+		r.buf = make([]byte, n)
+	}
+	r.reading = true
+	go func() {
+		n, err := r.src.Read(r.buf[:n])
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.reading = false
+		r.arrived = r.buf[:n]
+		if err != nil {
+			r.err = err
+		}
+		r.keepLocked(r.arrived)
+		r.changed.Broadcast()
+	}()
+}
+
+// keepLocked records what was read for the first send. Memory is taken as bytes
 // pass: a chunk is never larger than what was there before it.
 func (r *replay) keepLocked(p []byte) {
-	if r.lost || r.state == passing || len(p) == 0 {
+	if r.state == passing || len(p) == 0 {
 		return
 	}
 	if r.size+int64(len(p)) > r.limit && r.state == recording {
@@ -119,62 +196,26 @@ func (r *replay) keepLocked(p []byte) {
 		p = p[room:]
 	}
 	if len(p) > 0 {
-		chunk := make([]byte, 0, max(len(p), min(int(r.size), 64<<10)))
-		r.kept = append(r.kept, append(chunk, p...))
+		room := min(r.size, 64<<10)
+		if r.whole > 0 {
+			room = min(room, r.whole-r.size+int64(len(p)))
+		}
+		r.kept = append(r.kept, append(make([]byte, 0, max(len(p), int(room))), p...))
 	}
 }
 
-// pass ends the recording: there will be no retry. A body that the first send
-// has closed already is closed now.
-func (r *replay) pass() {
-	if r == nil {
-		return
-	}
+// Close closes the source, unless the retry may still want the rest of it. A Read
+// that waits ends.
+func (b sendBody) Close() error {
+	r := b.replay
 	r.mu.Lock()
-	r.state, r.kept = passing, nil
-	closed := r.closed
+	r.closed[b.send] = true
+	ended := r.err != nil && !r.reading || r.lost
+	wanted := b.send == 0 && (r.state == replaying || r.state == recording && !ended)
+	r.changed.Broadcast()
 	r.mu.Unlock()
-	if closed {
-		_ = r.close()
-	}
-}
-
-// supersede takes the source from the first send and returns the body of the
-// retry, or false if more was read than is kept.
-func (r *replay) supersede() (io.ReadCloser, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.lost {
-		return nil, false
-	}
-	r.state = replaying
-	return secondBody{r}, true
-}
-
-func (r *replay) close() (err error) {
-	r.release.Do(func() { err = r.src.Close() })
-	return err
-}
-
-// firstBody is the body of the first send.
-type firstBody struct{ r *replay }
-
-func (b firstBody) Read(p []byte) (int, error) { return b.r.read(p, false) }
-
-// Close closes the source, unless the retry may still want the rest of it.
-func (b firstBody) Close() error {
-	b.r.mu.Lock()
-	b.r.closed = true
-	wanted := b.r.state == replaying || b.r.state == recording && b.r.err == nil && !b.r.lost
-	b.r.mu.Unlock()
 	if wanted {
 		return nil
 	}
-	return b.r.close()
+	return r.close()
 }
-
-// secondBody is the body of the retry.
-type secondBody struct{ r *replay }
-
-func (b secondBody) Read(p []byte) (int, error) { return b.r.read(p, true) }
-func (b secondBody) Close() error               { return b.r.close() }

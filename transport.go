@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -130,27 +131,29 @@ func NewClient(r Refresher) *http.Client {
 // context, or with the error of Base.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.once.Do(t.configure)
-	cred, withheld, err := t.permit(req) // 1
+	m := markOf(req.Context())
+	own, plain := survey(req.Header, t.key)
+	cred, withheld, err := t.permit(req, m, own) // 1
 	if err != nil {
 		return nil, refuse(req, err)
 	}
 	if withheld != "" {
-		return t.sendWithout(req, withheld)
+		return t.sendWithout(req, m, withheld)
 	}
 	h, err := cred.hold(req.Context()) // 2
 	if err != nil {
 		return nil, refuse(req, err)
 	}
 	body := newReplay(req, t.keep)
-	resp, err := t.send(req, h, body.first(req)) // 3
-	rej, ahead := t.classify(req, resp, h)       // 4
-	if rej.Reason == "" {
+	resp, err := t.send(req, h, body.first(req), plain) // 3
+	rej, ahead := t.classify(req, resp, h)              // 4
+	if rej == nil {
 		body.pass()
-		t.accepted(req, resp, cred, h)
+		t.accepted(resp, m, cred, h)
 		return resp, err
 	}
-	x := &exchange{t: t, req: req, resp: resp, ahead: ahead, body: body, cred: cred, held: h, began: time.Now()}
-	x.Rejection, x.First = rej, t.attempt(resp, h, rej)
+	x := &exchange{t: t, req: req, plain: plain, resp: resp, ahead: ahead, body: body, cred: cred, held: h, began: time.Now()}
+	x.Rejection, x.First = *rej, t.attempt(resp, h, rej)
 	if x.renew() && x.wait() && x.rewind() { // 5, 6, 7
 		return x.retry()
 	}
@@ -232,8 +235,7 @@ const (
 
 // permit returns the Credential whose token the request may carry, or why it
 // goes out without one (step 1).
-func (t *Transport) permit(req *http.Request) (*Credential, string, error) {
-	m := markOf(req.Context())
+func (t *Transport) permit(req *http.Request, m *mark, own []string) (*Credential, string, error) {
 	switch {
 	case t.err != nil:
 		return nil, "", t.err
@@ -262,7 +264,7 @@ func (t *Transport) permit(req *http.Request) (*Credential, string, error) {
 			return nil, withheldRefresh, nil
 		}
 	}
-	if !t.Override && t.bringsOwn(req, cred) {
+	if !t.Override && t.foreign(own, cred) {
 		return nil, withheldOwn, nil
 	}
 	return cred, "", insecure
@@ -300,10 +302,29 @@ func (t *Transport) destination(req *http.Request) (withheld string, insecure er
 	return "the scheme is neither https nor http", nil
 }
 
-// bringsOwn reports whether the request carries a credential that is not one of
-// ours (step 1).
-func (t *Transport) bringsOwn(req *http.Request, cred *Credential) bool {
-	for _, v := range headerValues(req.Header, t.key) {
+// survey goes over the headers, once. It returns the values under the key, in
+// any spelling, and whether a plain copy is fit to be sent with one value set: no
+// Placeholder is among them, and nothing that an append could overwrite.
+func survey(h http.Header, key string) (own []string, plain bool) {
+	plain = 0 < len(h) && len(h) < mapGroup
+	for k, vv := range h {
+		if len(k) == len(key) && strings.EqualFold(k, key) {
+			own = append(own, vv...)
+			plain = plain && k == key
+			continue
+		}
+		plain = plain && len(vv) == cap(vv)
+		for _, v := range vv {
+			plain = plain && !isPlaceholder(v)
+		}
+	}
+	return own, plain
+}
+
+// foreign reports whether there is a credential among the values that is not one
+// of ours (step 1).
+func (t *Transport) foreign(own []string, cred *Credential) bool {
+	for _, v := range own {
 		v = bare(v)
 		if v == "" || v == Placeholder || t.scheme != "" && strings.EqualFold(v, t.scheme) {
 			continue
@@ -334,12 +355,17 @@ type outgoing struct {
 	value [1]string
 }
 
-// send sends the request with the token through Base (step 3, and 7).
-func (t *Transport) send(req *http.Request, h *held, body io.ReadCloser) (*http.Response, error) {
+// send sends the request with the token through Base (step 3, and 7). plain is
+// what survey says of its headers.
+func (t *Transport) send(req *http.Request, h *held, body io.ReadCloser, plain bool) (*http.Response, error) {
 	out := &outgoing{Request: *req, value: [1]string{t.value(h)}}
 	out.Body = body
-	out.Header = make(http.Header, len(req.Header)+1)
-	copyHeader(out.Header, req.Header, t.key)
+	if plain {
+		out.Header = maps.Clone(req.Header) // copies memory, and hashes nothing
+	} else {
+		out.Header = make(http.Header, len(req.Header)+1)
+		copyHeader(out.Header, req.Header, t.key)
+	}
 	out.Header[t.key] = out.value[:]
 	resp, err := t.base.RoundTrip(&out.Request)
 	if resp == nil {
@@ -384,6 +410,9 @@ func copyHeader(dst, src http.Header, key string) {
 	}
 }
 
+// mapGroup is how many keys a map of the Go runtime holds in one piece of memory.
+const mapGroup = 8
+
 // withoutPlaceholder returns the values that are not Placeholder, after an
 // optional scheme; nil if none is left.
 func withoutPlaceholder(vv []string) []string {
@@ -404,11 +433,12 @@ func withoutPlaceholder(vv []string) []string {
 }
 
 func isPlaceholder(v string) bool {
-	return len(v) >= len(Placeholder) && strings.Contains(v, Placeholder) && bare(v) == Placeholder
+	n := len(v)
+	return n >= len(Placeholder) && (v[n-1] == Placeholder[len(Placeholder)-1] || isBlank(v[n-1])) && bare(v) == Placeholder
 }
 
 // sendWithout sends the request as it is, less a Placeholder.
-func (t *Transport) sendWithout(req *http.Request, why string) (*http.Response, error) {
+func (t *Transport) sendWithout(req *http.Request, m *mark, why string) (*http.Response, error) {
 	out := req
 	for _, vv := range req.Header {
 		for _, v := range vv {
@@ -427,15 +457,16 @@ func (t *Transport) sendWithout(req *http.Request, why string) (*http.Response, 
 	if resp.Request == out || resp.Request == nil {
 		resp.Request = req
 	}
-	m := markOf(req.Context())
 	o := Outcome{First: Attempt{StatusCode: resp.StatusCode, RequestID: t.requestID(resp)}, Withheld: why}
 	if why == withheldAsked || why == withheldRefresh {
 		m.record(o)
 		return resp, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		o.Rejection, _ = t.classify(req, resp, nil)
-		o.First.RequestID = o.Rejection.RequestID
+		if rej, _ := t.classify(req, resp, nil); rej != nil {
+			o.Rejection = *rej
+			o.First.RequestID = rej.RequestID
+		}
 		o.NoRetry = why
 	}
 	t.tell(req, resp, &o)
@@ -444,20 +475,21 @@ func (t *Transport) sendWithout(req *http.Request, why string) (*http.Response, 
 
 // classify returns the Rejection that resp is, if it is one, and the body that
 // was read ahead for it (step 4). h is nil if no token was sent.
-func (t *Transport) classify(req *http.Request, resp *http.Response, h *held) (Rejection, *peek) {
+func (t *Transport) classify(req *http.Request, resp *http.Response, h *held) (*Rejection, *peek) {
 	if resp == nil || t.Classifier == nil && resp.StatusCode != http.StatusUnauthorized {
-		return Rejection{}, nil
+		return nil, nil
 	}
 	body := resp.Body
 	ahead := peekable(resp, req.Context())
 	seen := *resp
 	seen.Request, seen.Body = t.redacted(req, h), http.NoBody // it is to be read through ahead
-	rej := t.classifier.Classify(&seen, ahead.bytes)
+	r := t.classifier.Classify(&seen, ahead.bytes)
+	rej := &r
 	if rej.Reason == "" {
 		if ahead != nil && !ahead.begun {
 			resp.Body = body // no one looked
 		}
-		return Rejection{}, nil
+		return nil, nil
 	}
 	if rej.StatusCode == 0 {
 		rej.StatusCode = resp.StatusCode
@@ -512,13 +544,13 @@ func (r *Rejection) redact(h *held) {
 }
 
 // accepted takes note of a request that was not rejected.
-func (t *Transport) accepted(req *http.Request, resp *http.Response, cred *Credential, h *held) {
+func (t *Transport) accepted(resp *http.Response, m *mark, cred *Credential, h *held) {
 	if resp == nil {
 		return
 	}
 	t.prove(resp, cred, h, false)
-	if m := markOf(req.Context()); m.recording() {
-		m.record(Outcome{First: t.attempt(resp, h, Rejection{})})
+	if m.recording() {
+		m.record(Outcome{First: t.attempt(resp, h, nil)})
 	}
 }
 
@@ -535,9 +567,11 @@ func (t *Transport) requestID(resp *http.Response) string {
 	return requestID(resp.Header, nil, t.RequestIDHeaders)
 }
 
-func (t *Transport) attempt(resp *http.Response, h *held, rej Rejection) Attempt {
-	id := rej.RequestID
-	if rej.Reason == "" {
+func (t *Transport) attempt(resp *http.Response, h *held, rej *Rejection) Attempt {
+	var id string
+	if rej != nil {
+		id = rej.RequestID
+	} else {
 		id = t.requestID(resp)
 	}
 	return Attempt{StatusCode: resp.StatusCode, RequestID: id, Token: fingerprint(h.sum)}
@@ -547,6 +581,7 @@ func (t *Transport) attempt(resp *http.Response, h *held, rej Rejection) Attempt
 type exchange struct {
 	t     *Transport
 	req   *http.Request
+	plain bool           // what survey says of its headers
 	resp  *http.Response // the rejection
 	ahead *peek          // its body
 	body  *replay        // of the request; nil if it needs none
@@ -677,7 +712,7 @@ func (x *exchange) rewind() bool {
 // retry sends the request for the second and last time (step 7).
 func (x *exchange) retry() (*http.Response, error) {
 	closeBody(x.resp.Body)
-	resp, err := x.t.send(x.req, x.next, x.again)
+	resp, err := x.t.send(x.req, x.next, x.again, x.plain)
 	x.Took = time.Since(x.began)
 	if resp == nil {
 		x.Err = masked("reauth: the retry failed: ", err, x.next.AccessToken)
@@ -686,11 +721,11 @@ func (x *exchange) retry() (*http.Response, error) {
 	}
 	rej, _ := x.t.classify(x.req, resp, x.next)
 	x.Retry = x.t.attempt(resp, x.next, rej)
-	if rej.Reason == "" {
+	if rej == nil {
 		x.t.prove(resp, x.cred, x.next, true)
 	} else {
 		x.Err = fmt.Errorf("reauth: the fresh token was rejected too (%s)", rej.Reason)
-		x.cred.refused(x.next, time.Now(), rej)
+		x.cred.refused(x.next, time.Now(), *rej)
 	}
 	x.t.tell(x.req, resp, &x.Outcome)
 	return resp, err

@@ -1,0 +1,839 @@
+package reauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reauth-go/reauth"
+)
+
+var sessionRejected = reauth.Rejection{Reason: reauth.ReasonInvalidToken}
+
+// sessionSlow is an issuer that needs d, whatever its context says, and returns
+// Tn with the refresh token rn.
+func sessionSlow(d time.Duration) *issuer {
+	return &issuer{do: func(_ context.Context, n int, _ reauth.Stale) (reauth.Token, error) {
+		time.Sleep(d)
+		return reauth.Token{AccessToken: fmt.Sprint("T", n), RefreshToken: fmt.Sprint("r", n)}, nil
+	}}
+}
+
+// sessionPeek returns what is held, by its two parts.
+func sessionPeek(cred *reauth.Credential) [2]string {
+	tok, _ := cred.Peek()
+	return [2]string{tok.AccessToken, tok.RefreshToken}
+}
+
+// L1
+func TestALogoutDuringARefreshIsNeverUndone(t *testing.T) {
+	for _, revoked := range []bool{true, false} {
+		t.Run(fmt.Sprintf("revoked=%v", revoked), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				is := sessionSlow(10 * time.Second)
+				var events []reauth.Refresh
+				cred := &reauth.Credential{Refresher: is, Logger: discard, OnRefresh: func(e reauth.Refresh) { events = append(events, e) }}
+				old := reauth.Token{RefreshToken: "r0"}
+				if revoked {
+					old.AccessToken = "T0"
+				}
+				require.NoError(t, cred.Set(t.Context(), old))
+				rt := flightTransport(cred, accepting("T1", "T2"))
+				time.AfterFunc(3*time.Second, func() { _ = cred.Clear(t.Context()) })
+				for i, r := range flightAll(20, func(int) (int, error) {
+					ctx, outcome := reauth.WithOutcome(t.Context())
+					status, err := flightSend(ctx, rt)
+					assert.Equal(t, reauth.ErrLoggedOut, outcome().Err)
+					return status, err
+				}) {
+					assert.Equal(t, 3*time.Second, r.took, "caller %d: at once", i)
+					if revoked {
+						assert.NoError(t, r.err, "rule 1: caller %d has the 401", i)
+						assert.Equal(t, http.StatusUnauthorized, r.status, "caller %d", i)
+					} else {
+						assert.Equal(t, reauth.ErrLoggedOut, r.err, "caller %d", i)
+					}
+				}
+				time.Sleep(time.Minute)
+				tok, err := cred.Peek()
+				assert.Zero(t, tok)
+				assert.Equal(t, reauth.ErrLoggedOut, err)
+				require.Len(t, events, 1)
+				assert.Equal(t, reauth.ErrLoggedOut, events[0].Err)
+				assert.Empty(t, events[0].Token)
+				assert.EqualValues(t, 1, is.calls.Load())
+			})
+		})
+	}
+}
+
+// L1: the next login does not wait for the call of the session before.
+func TestALoginAfterALogoutIsNotHeldUpByTheOldRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stales []reauth.Stale
+		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
+			stales = append(stales, stale)
+			if n == 1 {
+				time.Sleep(time.Hour)
+			}
+			return reauth.Token{AccessToken: fmt.Sprint("T", n), RefreshToken: fmt.Sprint("r", n)}, nil
+		}}
+		cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
+		rt := flightTransport(cred, accepting("T2"))
+		go func() { _, _ = flightSend(t.Context(), rt) }()
+		synctest.Wait()
+		require.NoError(t, cred.Clear(t.Context()))
+		begin := time.Now()
+		status, err := flightSend(t.Context(), rt)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, status)
+		assert.Zero(t, time.Since(begin))
+		require.Len(t, stales, 2)
+		assert.Zero(t, stales[1], "the next session begins with a zero Stale")
+		time.Sleep(2 * time.Hour)
+		assert.Equal(t, [2]string{"T2", "r2"}, sessionPeek(cred))
+	})
+}
+
+// L2
+func TestALoginDuringARefreshIsNeverOverwritten(t *testing.T) {
+	tests := []struct {
+		name string
+		set  reauth.Token
+		want [2]string
+		took time.Duration
+	}{
+		{"with an access token", reauth.Token{AccessToken: "login", RefreshToken: "rl"}, [2]string{"login", "rl"}, 3 * time.Second},
+		{"of a refresh token alone", reauth.Token{RefreshToken: "rl"}, [2]string{"T2", "r2"}, 13 * time.Second},
+	}
+	for _, tt := range tests {
+		for _, revoked := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s revoked=%v", tt.name, revoked), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					is := sessionSlow(10 * time.Second)
+					cred := &reauth.Credential{Refresher: is, Logger: discard}
+					if revoked {
+						require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0", RefreshToken: "r0"}))
+					}
+					rt := flightTransport(cred, accepting("login", "T2")) // T1 was refreshed from what is no more
+					rt.RetryWait = -1
+					time.AfterFunc(3*time.Second, func() { _ = cred.Set(t.Context(), tt.set) })
+					all := flightAll(20, func(int) (int, error) { return flightSend(t.Context(), rt) })
+					assert.Equal(t, tt.took, flightSlowest(t, all))
+					time.Sleep(time.Minute)
+					assert.Equal(t, tt.want, sessionPeek(cred))
+				})
+			})
+		}
+	}
+}
+
+// L2: also where the login comes from within the refresh.
+func TestALoginThatTheRefresherSetsItselfWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cred *reauth.Credential
+		is := &issuer{do: func(ctx context.Context, _ int, _ reauth.Stale) (reauth.Token, error) {
+			assert.NoError(t, cred.Set(ctx, reauth.Token{AccessToken: "login"}))
+			return reauth.Token{}, errors.New("see Set")
+		}}
+		cred = &reauth.Credential{Refresher: is, Logger: discard}
+		status, err := flightSend(t.Context(), flightTransport(cred, accepting("login")))
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, status)
+		tok, err := cred.Peek()
+		assert.NoError(t, err, "the failure is of no interest any more")
+		assert.Equal(t, "login", tok.AccessToken)
+	})
+}
+
+// L2: a login in the moment when the refresh is done, but not yet told.
+func TestALoginDuringTheHookOfARefreshIsWhatRequestsCarry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cred *reauth.Credential
+		cred = &reauth.Credential{Refresher: &issuer{}, Logger: discard, OnRefresh: func(reauth.Refresh) {
+			assert.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "login"}))
+		}}
+		tok, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "login", tok.AccessToken)
+	})
+}
+
+// A sessionMoment is a context that does something when it is asked for a value.
+type sessionMoment struct {
+	context.Context
+	now func()
+}
+
+func (c sessionMoment) Value(key any) any { c.now(); return c.Context.Value(key) }
+
+// L3
+func TestARequestIsNeverReplayedUnderTheNextIdentity(t *testing.T) {
+	for _, moment := range []string{"before its 401", "during the refresh", "during the hook", "during the wait", "when the retry picks its token"} {
+		t.Run(moment, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var cred *reauth.Credential
+				var once sync.Once
+				at := func(m string) {
+					if m == moment {
+						once.Do(func() {
+							assert.NoError(t, cred.Clear(t.Context()))
+							assert.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "bob"}))
+						})
+					}
+				}
+				var sent []string
+				var renewed atomic.Bool
+				cred = holding(t, &issuer{do: func(context.Context, int, reauth.Stale) (reauth.Token, error) {
+					renewed.Store(true)
+					at("during the refresh")
+					time.AfterFunc(500*time.Millisecond, func() { at("during the wait") })
+					// It expires during the wait, so that the retry has to look for another.
+					return reauth.Token{AccessToken: "alice-2", Expiry: time.Now().Add(time.Second)}, nil
+				}}, reauth.Token{AccessToken: "alice-1"})
+				cred.OnRefresh = func(reauth.Refresh) { at("during the hook") }
+				rt := flightTransport(cred, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+					sent = append(sent, strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "))
+					at("before its 401")
+					return answer(req, http.StatusUnauthorized, "", "WWW-Authenticate", `Bearer error="invalid_token"`, "Retry-After", "1"), nil
+				}))
+				begin := time.Now()
+				ctx, outcome := reauth.WithOutcome(t.Context())
+				status, err := flightSend(sessionMoment{ctx, func() {
+					if renewed.Load() && time.Since(begin) >= time.Second {
+						at("when the retry picks its token")
+					}
+				}}, rt)
+				require.NoError(t, err)
+				assert.Equal(t, http.StatusUnauthorized, status)
+				assert.Equal(t, []string{"alice-1"}, sent)
+				assert.Equal(t, reauth.ErrLoggedOut, outcome().Err)
+				assert.Equal(t, [2]string{"bob", ""}, sessionPeek(cred))
+			})
+		})
+	}
+}
+
+// L3: the same token in the next session is not the same login.
+func TestTheSameTokenSetAgainDoesNotReviveARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := &issuer{}
+		cred := holding(t, is, reauth.Token{AccessToken: "T0"})
+		before, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, cred.Clear(t.Context()))
+		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0"}))
+		_, err = cred.Renew(t.Context(), before, sessionRejected)
+		assert.Equal(t, reauth.ErrLoggedOut, err)
+		after, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		got, err := cred.Renew(t.Context(), after, sessionRejected)
+		require.NoError(t, err, "that of the new session is cured")
+		assert.Equal(t, "T1", got.AccessToken)
+		assert.EqualValues(t, 1, is.calls.Load())
+	})
+}
+
+// L3: also for a token that Renew gets from one who kept only its text.
+func TestATokenOfAnEndedSessionIsKnownByItsTextToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := &issuer{}
+		cred := holding(t, is, reauth.Token{AccessToken: "T0"})
+		require.NoError(t, cred.Clear(t.Context()))
+		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "bob"}))
+		tok, err := cred.Renew(t.Context(), reauth.Token{AccessToken: "T0"}, sessionRejected)
+		assert.Equal(t, reauth.ErrLoggedOut, err)
+		assert.Zero(t, tok)
+		assert.Zero(t, is.calls.Load())
+	})
+}
+
+// L3, C16: logins and logouts at random.
+func TestNoRequestEverCarriesTwoIdentities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var person atomic.Int32
+		login := func() reauth.Token {
+			return reauth.Token{AccessToken: fmt.Sprintf("p%d-0", person.Load()), RefreshToken: fmt.Sprintf("r%d", person.Load())}
+		}
+		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
+			time.Sleep(rand.N(10 * time.Millisecond))
+			if stale.Token.AccessToken == "" {
+				return reauth.Token{}, errors.New("nobody is logged in")
+			}
+			who, _, _ := strings.Cut(stale.Token.AccessToken, "-")
+			return reauth.Token{AccessToken: fmt.Sprint(who, "-", n)}, nil
+		}}
+		cred := &reauth.Credential{Refresher: is, Logger: discard, Pace: func(int) time.Duration { return 0 }}
+		require.NoError(t, cred.Set(t.Context(), login()))
+		var mu sync.Mutex
+		sent := map[string][]string{}
+		rt := flightTransport(cred, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			who, _, _ := strings.Cut(req.Header.Get("Authorization"), "-")
+			mu.Lock()
+			sent[req.URL.Path] = append(sent[req.URL.Path], who)
+			mu.Unlock()
+			time.Sleep(rand.N(5 * time.Millisecond))
+			if rand.N(2) == 0 {
+				return answer(req, http.StatusUnauthorized, ""), nil
+			}
+			return answer(req, http.StatusOK, ""), nil
+		}))
+		rt.RetryWait = 5 * time.Millisecond
+
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				time.Sleep(rand.N(20 * time.Millisecond))
+				person.Add(1)
+				assert.NoError(t, cred.Clear(ctx))
+				time.Sleep(rand.N(2 * time.Millisecond))
+				assert.NoError(t, cred.Set(ctx, login()))
+			}
+		})
+		flightAll(32, func(i int) (int, error) {
+			for n := range 30 {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("https://api.example.com/%d/%d", i, n), nil)
+				if err != nil {
+					return 0, err
+				}
+				if resp, err := rt.RoundTrip(req); err == nil {
+					_ = resp.Body.Close()
+				}
+			}
+			return 0, nil
+		})
+		stop()
+		wg.Wait()
+		require.NoError(t, cred.Close(t.Context()))
+		retried := 0
+		for path, who := range sent {
+			require.LessOrEqual(t, len(who), 2, path)
+			if len(who) == 2 {
+				retried++
+				assert.Equal(t, who[0], who[1], path)
+			}
+		}
+		assert.Greater(t, retried, 20, "or nothing was tried")
+		assert.Greater(t, person.Load(), int32(5))
+	})
+}
+
+// L4
+func TestCloseNeverLeavesARefreshBehind(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("past its timeout=%v", late), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				took := 10 * time.Second
+				if late {
+					took = time.Minute
+				}
+				saved := time.Time{}
+				cred := &reauth.Credential{Refresher: sessionSlow(took), Logger: discard, OnRefresh: func(e reauth.Refresh) {
+					if e.Err == nil {
+						time.Sleep(time.Second) // as a save would
+						saved = time.Now()
+					}
+				}}
+				rt := flightTransport(cred, accepting("T1"))
+				begin := time.Now()
+				go func() { _, _ = flightSend(t.Context(), rt) }()
+				if late {
+					time.Sleep(40 * time.Second)
+				}
+				synctest.Wait()
+				for _, r := range flightAll(3, func(int) (int, error) { return 0, cred.Close(t.Context()) }) {
+					assert.NoError(t, r.err)
+				}
+				assert.Equal(t, took+time.Second, time.Since(begin))
+				assert.False(t, saved.IsZero())
+				status, err := flightSend(t.Context(), rt)
+				require.NoError(t, err, "what it brought is used")
+				assert.Equal(t, http.StatusOK, status)
+			})
+		})
+	}
+}
+
+// L4: those who wait are served; it is only that no refresh begins any more.
+func TestCloseSendsNobodyAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cred := &reauth.Credential{Refresher: sessionSlow(10 * time.Second), Logger: discard}
+		rt := flightTransport(cred, accepting("T1"))
+		time.AfterFunc(time.Second, func() { assert.NoError(t, cred.Close(t.Context())) })
+		assert.Equal(t, 10*time.Second, flightSlowest(t, flightAll(10, func(int) (int, error) { return flightSend(t.Context(), rt) })))
+	})
+}
+
+// L4
+func TestCloseSaysWhatMayBeLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cred := holding(t, sessionSlow(10*time.Second), reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
+		go func() { _, _ = cred.Renew(t.Context(), reauth.Token{AccessToken: "T0"}, sessionRejected) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		err := cred.Close(ctx)
+		assert.Equal(t, time.Second, time.Since(begin))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorContains(t, err, "may be lost")
+		assert.NoError(t, cred.Close(t.Context()), "and can be asked again")
+		assert.Equal(t, 10*time.Second, time.Since(begin))
+		assert.Equal(t, [2]string{"T1", "r1"}, sessionPeek(cred))
+	})
+}
+
+// L4
+func TestCloseOfAnIdleCredentialIsDoneAtOnce(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		cred := holding(t, &issuer{}, reauth.Token{AccessToken: "T0"})
+		assert.NoError(t, cred.Close(ended))
+		assert.NoError(t, cred.Close(ended))
+		assert.NoError(t, (&reauth.Credential{}).Close(ended))
+	}
+}
+
+// L4
+func TestAfterCloseAValidTokenStillGoesOutAndNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := &issuer{}
+		cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0", Expiry: time.Now().Add(time.Hour)})
+		require.NoError(t, cred.Close(t.Context()))
+		server := accepting("T0")
+		rt := flightTransport(cred, server)
+		for range 59 { // through the time in which it would be replaced
+			status, err := flightSend(t.Context(), rt)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, status)
+			time.Sleep(time.Minute)
+		}
+		_, err := cred.Peek()
+		assert.NoError(t, err)
+
+		server.valid = func(string) bool { return false }
+		ctx, outcome := reauth.WithOutcome(t.Context())
+		status, err := flightSend(ctx, rt)
+		require.NoError(t, err, "rule 1")
+		assert.Equal(t, http.StatusUnauthorized, status)
+		assert.Equal(t, reauth.ErrClosed, outcome().Err)
+
+		time.Sleep(time.Minute)
+		sends := server.sends.Load()
+		_, err = flightSend(t.Context(), rt)
+		assert.Equal(t, reauth.ErrClosed, err, "it has expired")
+		assert.Equal(t, sends, server.sends.Load())
+		_, err = cred.Token(t.Context())
+		assert.Equal(t, reauth.ErrClosed, err)
+		tok, err := cred.Peek()
+		assert.Equal(t, reauth.ErrClosed, err, "why there is none better")
+		assert.Equal(t, "T0", tok.AccessToken)
+		assert.Equal(t, reauth.ErrClosed, cred.Set(t.Context(), reauth.Token{AccessToken: "T9"}))
+		assert.NoError(t, cred.Clear(t.Context()), "a logout is still one")
+		tok, err = cred.Peek()
+		assert.Error(t, err)
+		assert.Zero(t, tok)
+		_, err = flightSend(t.Context(), rt)
+		assert.Equal(t, reauth.ErrClosed, err)
+		assert.Zero(t, is.calls.Load())
+	})
+}
+
+// L5
+func TestARefreshTokenIsNeitherLostNorUsedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		brings := []string{"r1", "", "", "r4", ""} // what the issuer returns
+		var used []string
+		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
+			used = append(used, stale.Token.RefreshToken)
+			return reauth.Token{AccessToken: fmt.Sprint("T", n), RefreshToken: brings[n-1]}, nil
+		}}
+		cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
+		for range brings {
+			tok, err := cred.Token(t.Context())
+			require.NoError(t, err)
+			_, err = cred.Renew(t.Context(), tok, sessionRejected)
+			require.NoError(t, err)
+			time.Sleep(2 * time.Minute)
+		}
+		assert.Equal(t, []string{"r0", "r1", "r1", "r1", "r4"}, used)
+		assert.Equal(t, [2]string{"T5", "r4"}, sessionPeek(cred))
+	})
+}
+
+// L5: an issuer that answers nothing but an error has kept the token alive.
+func TestAFailedRefreshKeepsTheRefreshToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var used []string
+		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
+			used = append(used, stale.Token.RefreshToken)
+			if n < 3 {
+				return reauth.Token{RefreshToken: "of an error"}, errors.New("503")
+			}
+			return reauth.Token{AccessToken: "T3"}, nil
+		}}
+		cred := holding(t, is, reauth.Token{RefreshToken: "r0"})
+		for range 3 {
+			_, _ = cred.Token(t.Context())
+			time.Sleep(time.Minute)
+		}
+		assert.Equal(t, []string{"r0", "r0", "r0"}, used)
+		assert.Equal(t, [2]string{"T3", "r0"}, sessionPeek(cred))
+	})
+}
+
+// L5, RFC 9700 §4.14: whatever is done to the Credential meanwhile.
+func TestNoRefreshTokenIsEverInTwoRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		out := map[string]int{}
+		twice, overlaps := 0, 0
+		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
+			r := stale.Token.RefreshToken
+			mu.Lock()
+			if out[r]++; r != "" && out[r] > 1 {
+				twice++
+			}
+			if len(out) > 1 {
+				overlaps++
+			}
+			mu.Unlock()
+			time.Sleep(rand.N(3 * time.Second)) // often past the timeout
+			mu.Lock()
+			defer mu.Unlock()
+			if out[r]--; out[r] == 0 {
+				delete(out, r)
+			}
+			if n%3 == 0 {
+				return reauth.Token{}, errors.New("503")
+			}
+			return reauth.Token{AccessToken: fmt.Sprint("T", n), RefreshToken: fmt.Sprint("r", n%4)}, nil
+		}}
+		cred := &reauth.Credential{Refresher: is, Logger: discard, RefreshTimeout: time.Second, Pace: func(int) time.Duration { return 0 }}
+		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0", RefreshToken: "r0"}))
+		flightAll(16, func(i int) (int, error) {
+			for n := range 100 {
+				time.Sleep(rand.N(time.Second))
+				ctx, cancel := context.WithTimeout(t.Context(), rand.N(3*time.Second))
+				switch {
+				case i == 0 && n%5 == 0:
+					_ = cred.Clear(ctx)
+				case i == 0:
+					_ = cred.Set(ctx, reauth.Token{AccessToken: fmt.Sprint("S", n), RefreshToken: fmt.Sprint("r", n%4)})
+				default:
+					if tok, err := cred.Token(ctx); err == nil {
+						_, _ = cred.Renew(ctx, tok, sessionRejected)
+					}
+				}
+				cancel()
+			}
+			return 0, nil
+		})
+		require.NoError(t, cred.Close(t.Context()))
+		assert.Zero(t, twice)
+		assert.Greater(t, overlaps, 0, "or nothing was tried")
+	})
+}
+
+// L6, RFC 9700 §4.14.2: the issuer may have rotated it.
+func TestARefreshTokenWhoseAnswerWasLostIsNotUsedAgain(t *testing.T) {
+	post := func(err error) error {
+		return &url.Error{Op: "Post", URL: "https://issuer.example.com/token", Err: err}
+	}
+	tests := []struct {
+		name string
+		err  error
+		lost bool
+	}{
+		{"connection reset", post(&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}), true},
+		{"broken pipe", post(&net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}), true},
+		{"no answer", post(io.EOF), true},
+		{"half an answer", fmt.Errorf("oauth2: cannot parse json: %w", io.ErrUnexpectedEOF), true},
+		{"connection refused", post(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), false},
+		{"no such host", post(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host"}}), false},
+		{"an empty file", io.EOF, false},
+		{"503", errors.New("oauth2: 503"), false},
+	}
+	for _, tt := range tests {
+		for _, refreshToken := range []string{"r0", ""} {
+			t.Run(fmt.Sprintf("%s refresh token=%q", tt.name, refreshToken), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
+						if n == 1 {
+							return reauth.Token{}, tt.err
+						}
+						return reauth.Token{AccessToken: fmt.Sprint("T", n)}, nil
+					}}
+					cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: refreshToken})
+					rt := flightTransport(cred, accepting("T2"))
+					ctx, outcome := reauth.WithOutcome(t.Context())
+					_, err := flightSend(ctx, rt)
+					require.NoError(t, err)
+					var failed *reauth.RefreshError
+					require.ErrorAs(t, outcome().Err, &failed)
+					time.Sleep(time.Hour)
+					status, err := flightSend(t.Context(), rt)
+					require.NoError(t, err)
+					if tt.lost && refreshToken != "" {
+						assert.True(t, failed.Permanent())
+						assert.Equal(t, http.StatusUnauthorized, status)
+						assert.EqualValues(t, 1, is.calls.Load())
+						require.NoError(t, cred.Set(t.Context(), reauth.Token{RefreshToken: "r1"}))
+						status, err = flightSend(t.Context(), rt)
+						require.NoError(t, err)
+						assert.Equal(t, http.StatusOK, status, "after a login all is well")
+						return
+					}
+					assert.False(t, failed.Permanent())
+					assert.Equal(t, http.StatusOK, status)
+					assert.EqualValues(t, 2, is.calls.Load())
+				})
+			})
+		}
+	}
+}
+
+func TestSetOfAnUnusableTokenLeavesThingsAsTheyWere(t *testing.T) {
+	tests := []reauth.Token{
+		{},
+		{AccessToken: "<token>"},
+		{AccessToken: "Bearer x", RefreshToken: "r9"},
+		{AccessToken: "two\nlines", RefreshToken: "r9"},
+		{AccessToken: reauth.Placeholder},
+		{Expiry: time.Now().Add(time.Hour)},
+	}
+	cred := holding(t, &issuer{}, reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
+	for _, tok := range tests {
+		err := cred.Set(t.Context(), tok)
+		if assert.Error(t, err) {
+			assert.True(t, strings.HasPrefix(err.Error(), "reauth: Set: "), err.Error())
+		}
+		assert.Equal(t, [2]string{"T0", "r0"}, sessionPeek(cred))
+	}
+}
+
+// A login with nothing but a refresh token is stale at once, and fine.
+func TestALoginOfARefreshTokenAloneIsRefreshedByTheNextRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stale reauth.Stale
+		is := &issuer{do: func(_ context.Context, _ int, s reauth.Stale) (reauth.Token, error) {
+			stale = s
+			return reauth.Token{AccessToken: "T1"}, nil
+		}}
+		cred := holding(t, is, reauth.Token{RefreshToken: "r0"})
+		assert.Equal(t, [2]string{"", "r0"}, sessionPeek(cred))
+		require.Zero(t, is.calls.Load(), "rule 10: nothing runs unasked")
+		server := accepting("T1")
+		status, err := flightSend(t.Context(), flightTransport(cred, server))
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusOK, status)
+		assert.EqualValues(t, 1, server.sends.Load(), "no request goes out with an empty token")
+		assert.Equal(t, "r0", stale.Token.RefreshToken)
+		assert.Zero(t, stale.Rejection.Reason)
+		assert.Equal(t, [2]string{"T1", "r0"}, sessionPeek(cred))
+	})
+}
+
+// Set and Clear end what an earlier failure has begun.
+func TestALoginNeverWaitsForThePauseOfAnEarlierFailure(t *testing.T) {
+	for name, failure := range map[string]error{"pause": errors.New("503"), "permanent": reauth.Permanent(errors.New("invalid_grant"))} {
+		for _, how := range []string{"Set", "Clear"} {
+			t.Run(name+" "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					is := &issuer{do: func(_ context.Context, n int, _ reauth.Stale) (reauth.Token, error) {
+						if n == 1 {
+							return reauth.Token{}, failure
+						}
+						return reauth.Token{AccessToken: "T2"}, nil
+					}}
+					cred := &reauth.Credential{Refresher: is, Logger: discard, Pace: func(int) time.Duration { return time.Hour }}
+					require.NoError(t, cred.Set(t.Context(), reauth.Token{RefreshToken: "r0"}))
+					rt := flightTransport(cred, accepting("T2"))
+					for range 5 {
+						_, err := flightSend(t.Context(), rt)
+						require.ErrorIs(t, err, failure)
+						_, err = cred.Peek()
+						require.ErrorIs(t, err, failure)
+					}
+					require.EqualValues(t, 1, is.calls.Load())
+					if how == "Set" {
+						require.NoError(t, cred.Set(t.Context(), reauth.Token{RefreshToken: "r1"}))
+						_, err := cred.Peek()
+						assert.NoError(t, err)
+					} else {
+						require.NoError(t, cred.Clear(t.Context()))
+						_, err := cred.Peek()
+						assert.Equal(t, reauth.ErrLoggedOut, err)
+					}
+					status, err := flightSend(t.Context(), rt)
+					require.NoError(t, err)
+					assert.Equal(t, http.StatusOK, status)
+				})
+			})
+		}
+	}
+}
+
+// A sessionBusy is an error of an issuer that asks for time.
+type sessionBusy struct{ error }
+
+func (sessionBusy) RetryAfter() time.Duration { return 3 * time.Hour }
+
+// Rule 4: a permanent failure holds until Set or Clear, and Retry-After as long
+// as it says, whatever a server says of the token that is left.
+func TestWhatTheIssuerSaidIsNotForgottenByAnAnswerOfTheServer(t *testing.T) {
+	failures := map[string]error{
+		"permanent":   reauth.Permanent(errors.New("invalid_grant")),
+		"Retry-After": sessionBusy{errors.New("503")},
+	}
+	answers := map[string]int{"proves the token": http.StatusOK, "says nothing": http.StatusServiceUnavailable}
+	for name, failure := range failures {
+		for answers, status := range answers {
+			for _, forRetry := range []bool{false, true} { // whether the token was fetched for a retry
+				t.Run(fmt.Sprintf("%s, the answer %s, for a retry=%v", name, answers, forRetry), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						is := &issuer{do: func(_ context.Context, n int, _ reauth.Stale) (reauth.Token, error) {
+							if n == 1 && forRetry {
+								return reauth.Token{AccessToken: "T1", RefreshToken: "r1", Expiry: time.Now().Add(time.Hour)}, nil
+							}
+							return reauth.Token{}, failure
+						}}
+						cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0", Expiry: time.Now().Add(time.Hour)})
+						revoked := map[string]bool{"Bearer T0": forRetry}
+						says := http.StatusServiceUnavailable // the retry proves nothing
+						rt := flightTransport(cred, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+							time.Sleep(time.Second)
+							if revoked[req.Header.Get("Authorization")] {
+								return answer(req, http.StatusUnauthorized, ""), nil
+							}
+							return answer(req, says, ""), nil
+						}))
+						if forRetry {
+							_, err := flightSend(t.Context(), rt)
+							require.NoError(t, err)
+						}
+						before := is.calls.Load()
+						time.Sleep(59 * time.Minute) // less than five minutes before its expiry
+						says = status
+						_, err := flightSend(t.Context(), rt)
+						require.NoError(t, err)
+						require.Equal(t, before+1, is.calls.Load(), "ahead of expiry")
+						revoked["Bearer T0"], revoked["Bearer T1"] = true, true
+						_, err = flightSend(t.Context(), rt)
+						require.NoError(t, err)
+						time.Sleep(time.Hour)
+						_, err = flightSend(t.Context(), rt)
+						assert.ErrorIs(t, err, failure)
+						assert.Equal(t, before+1, is.calls.Load())
+					})
+				})
+			}
+		}
+	}
+}
+
+func TestPeekSaysWhyThereIsNothingBetterAndAsksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := errors.New("issuer down")
+		is := &issuer{do: func(_ context.Context, n int, _ reauth.Stale) (reauth.Token, error) {
+			if n == 1 {
+				return reauth.Token{}, down
+			}
+			return reauth.Token{AccessToken: fmt.Sprint("T", n)}, nil
+		}}
+		cred := &reauth.Credential{Refresher: is, Logger: discard}
+		peek := func(want string, why error) {
+			t.Helper()
+			calls := is.calls.Load()
+			tok, err := cred.Peek()
+			assert.Equal(t, want, tok.AccessToken)
+			if why == nil {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorIs(t, err, why)
+			}
+			synctest.Wait()
+			assert.Equal(t, calls, is.calls.Load())
+		}
+		peek("", nil)
+		_, _ = cred.Token(t.Context())
+		peek("", down)
+		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "old", Expiry: time.Now().Add(time.Second)}))
+		peek("old", nil)
+		time.Sleep(time.Minute)
+		peek("old", nil) // expired, and nobody has asked for another
+		_, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		peek("T2", nil)
+		require.NoError(t, cred.Clear(t.Context()))
+		peek("", reauth.ErrLoggedOut)
+		_, err = cred.Token(t.Context())
+		require.NoError(t, err)
+		peek("T3", nil)
+
+		require.NoError(t, cred.Clear(t.Context()))
+		empty := &reauth.Credential{Refresher: is}
+		require.NoError(t, empty.Close(t.Context()))
+		_, err = empty.Peek()
+		assert.Equal(t, reauth.ErrClosed, err)
+	})
+}
+
+// A failed refresh takes nothing away.
+func TestPeekReturnsTheOldTokenWithTheFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := errors.New("issuer down")
+		cred := holding(t, reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+			return reauth.Token{}, down
+		}), reauth.Token{AccessToken: "T0"})
+		_, err := cred.Renew(t.Context(), reauth.Token{AccessToken: "T0"}, sessionRejected)
+		require.ErrorIs(t, err, down)
+		tok, err := cred.Peek()
+		assert.Equal(t, "T0", tok.AccessToken)
+		var failed *reauth.RefreshError
+		require.ErrorAs(t, err, &failed)
+		assert.ErrorIs(t, err, down)
+	})
+}
+
+// A token that was set needs no Refresher, until it is rejected.
+func TestACredentialWithoutRefresherSaysSoWhenItNeedsOne(t *testing.T) {
+	for name, r := range map[string]reauth.Refresher{"nil": nil, "typed nil": reauth.RefresherFunc(nil), "nil pointer": (*issuer)(nil)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cred := &reauth.Credential{Refresher: r, Logger: discard}
+				server := accepting("T0")
+				rt := flightTransport(cred, server)
+				_, err := flightSend(t.Context(), rt)
+				assert.ErrorContains(t, err, "Refresher")
+				require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0"}))
+				status, err := flightSend(t.Context(), rt)
+				require.NoError(t, err)
+				assert.Equal(t, http.StatusOK, status)
+				server.valid = func(string) bool { return false }
+				ctx, outcome := reauth.WithOutcome(t.Context())
+				status, err = flightSend(ctx, rt)
+				require.NoError(t, err)
+				assert.Equal(t, http.StatusUnauthorized, status)
+				assert.ErrorContains(t, outcome().Err, "Refresher")
+			})
+		})
+	}
+}
