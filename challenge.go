@@ -28,13 +28,11 @@ func ParseChallenges(h http.Header) []Challenge {
 	var all []Challenge
 	budget := maxChallengeBytes
 	for _, line := range headerValues(h, "Www-Authenticate") {
-		if len(all) >= maxChallenges {
-			break
-		}
 		line = line[:min(len(line), budget)]
 		budget -= len(line)
 		p := challengeParser{s: line}
 		all = append(all, p.parse()...)
+		all = all[:min(len(all), maxChallenges)]
 	}
 	return all
 }
@@ -42,15 +40,13 @@ func ParseChallenges(h http.Header) []Challenge {
 // headerValues returns all values of the canonical key. Like HTTP, and unlike
 // Header.Values, it does not mind how the key is written.
 func headerValues(h http.Header, key string) []string {
-	if v, ok := h[key]; ok {
-		return v
-	}
-	for k, v := range h {
-		if len(k) == len(key) && strings.EqualFold(k, key) {
-			return v
+	all := h[key]
+	for k, vv := range h {
+		if k != key && len(k) == len(key) && strings.EqualFold(k, key) {
+			all = append(all[:len(all):len(all)], vv...)
 		}
 	}
-	return nil
+	return all
 }
 
 // A challengeParser reads one line, byte by byte and never backwards.

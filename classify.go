@@ -162,7 +162,8 @@ func reasonOfChallenges(challenges []Challenge, sent string) Reason {
 }
 
 var (
-	wordsOfQuota   = regexp.MustCompile(`(?i)quota|额度|額度|余额|餘額|balance|billing|insufficient_(funds|credit)`)
+	wordsOfQuota   = regexp.MustCompile(`(?i)\bquota|额度|額度|余额|餘額|\b(balance|billing)\b|insufficient_(funds|credit)`)
+	wordsOfURL     = regexp.MustCompile(`https?://[^\s*"']+`)
 	wordsOfDenial  = regexp.MustCompile(`(?i)https://\*|(user|account)[^.]{0,20} (is )?(banned|disabled|suspended|blocked)|\bip\b.{0,30}(not allowed|whitelist|allowlist)|封禁`)
 	wordsOfExpiry  = regexp.MustCompile(`(?i)\bexpired\b|过期|過期`)
 	wordsOfRevoked = regexp.MustCompile(`(?i)\brevoked\b|状态不可用`)
@@ -172,6 +173,7 @@ var (
 
 // reasonOfText returns what the server's own words say, or "" for nothing.
 func reasonOfText(text string) Reason {
+	text = wordsOfURL.ReplaceAllString(text, "")
 	switch {
 	case wordsOfQuota.MatchString(text):
 		return ReasonQuota

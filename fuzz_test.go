@@ -34,7 +34,7 @@ func FuzzParseChallenges(f *testing.F) {
 		`DPoP error="use_dpop_nonce", Bearer realm="x"`, "Bearer realm=\"never closed, error=invalid_token",
 		"Bearer realm=\"a\x00b\"", `Bearer error="a", error="b", error="c"`, "Basic\nBearer error=invalid_token\nNegotiate",
 		`Bearer  error  =  "invalid_token"  `, `Bearer realm="a" error="b"`, "= = =\"\"\",,;;", "A=B=C=D", "a\\\"b", "\xff\xfe \xff=\xff",
-		strings.Repeat("Basic,", 200), strings.Repeat("Basic,", 63) + "\n" + strings.Repeat("Basic,", 64), strings.Repeat("a=\"", 200), strings.Repeat(`\"`, 200), "Bearer " + strings.Repeat("=", 200),
+		`a="b,`, strings.Repeat("Basic,", 200), strings.Repeat("Basic,", 63) + "\n" + strings.Repeat("Basic,", 64), strings.Repeat("a=\"", 200), strings.Repeat(`\"`, 200), "Bearer " + strings.Repeat("=", 200),
 	} {
 		f.Add(seed)
 	}
@@ -65,9 +65,15 @@ func FuzzParseChallenges(f *testing.F) {
 		// A line of 64 KiB made of this must not take longer than its length.
 		if lines != "" {
 			line := strings.Repeat(strings.ReplaceAll(lines, "\n", " "), 64<<10/len(lines)+1)
-			began := time.Now()
-			reauth.ParseChallenges(http.Header{"Www-Authenticate": {line}})
-			assert.Less(t, time.Since(began), time.Second, "time for 64 KiB")
+			best := time.Minute // of three, as the machine may be busy
+			for range 3 {
+				began := time.Now()
+				reauth.ParseChallenges(http.Header{"Www-Authenticate": {line}})
+				if best = min(best, time.Since(began)); best < 100*time.Millisecond {
+					break
+				}
+			}
+			assert.Less(t, best, 250*time.Millisecond, "64 KiB of it")
 		}
 	})
 }

@@ -732,8 +732,9 @@ func TestRefreshersErrorNeverLeaksASecret(t *testing.T) {
 					from := reauth.RefresherFunc(func(_ context.Context, stale reauth.Stale) (reauth.Token, error) { return refresh(stale) })
 					w := logWitnessed(t, tok, from, accepting(), nil)
 					assert.NotEmpty(t, w.json.records(t, slog.LevelWarn), "nothing was told at all")
+					time.Sleep(time.Hour) // what is late tells something too
+					synctest.Wait()
 					w.neverTells(t, tokAccess, tokRefresh, logSecret, logPassword)
-					time.Sleep(time.Hour) // what is late is still on its way
 				})
 			})
 		}

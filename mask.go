@@ -17,7 +17,9 @@ var secretShapes = []struct {
 }{
 	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}`), "$1 [redacted]"},
 	{regexp.MustCompile(`(?i)("?[\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization|signature)"?\s*[=]\s*"?)[^\s"'&,;}]+`), "${1}[redacted]"},
-	{regexp.MustCompile(`(?i)(["'][\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization)["']\s*:\s*["'])[^"']*`), "${1}[redacted]"},
+	{regexp.MustCompile(`(?i)(["'][\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization)\\*["']\s*:\s*\\*["'])[^"'\\]*`), "${1}[redacted]"},
+	{regexp.MustCompile(`(?i)((?:(?:access|refresh|id|client|bearer)[-_]?(?:token|secret|assertion)|passw(?:or)?d|api[-_]?key)\s*:\s*\\*"?)[^\s"',;}\]\\]+`), "${1}[redacted]"},
+	{regexp.MustCompile(`(?i)(authorization\s*:\s*(?:[\w-]+\s+)?)[^\s"',;]{6,}`), "${1}[redacted]"},
 	{regexp.MustCompile(`(://)[^/\s"@]*@`), "$1"},
 	{regexp.MustCompile(`(://[^?\s"]*)\?[^\s"]*`), "$1"},
 	{regexp.MustCompile(`\beyJ[\w-]{8,}(\.[\w-]*)*`), "[redacted]"},
@@ -76,9 +78,6 @@ func maskPieces(text string, secrets []string) string {
 
 func shares(word string, secrets []string) bool {
 	for _, s := range secrets {
-		if len(s) > 4<<10 {
-			s = s[:4<<10]
-		}
 		for i := 0; i+overlap <= len(word); i++ {
 			if strings.Contains(s, word[i:i+overlap]) {
 				return true
@@ -101,11 +100,15 @@ func printable(s string, max int) string {
 		if !unicode.IsPrint(r) {
 			continue
 		}
-		if n >= max {
+		gap := 0
+		if blank && n > 0 {
+			gap = 1
+		}
+		if n+gap+1 >= max { // room for the mark, should more come
 			b.WriteString("…")
 			break
 		}
-		if blank && n > 0 {
+		if gap > 0 {
 			b.WriteByte(' ')
 			n++
 		}
@@ -120,11 +123,11 @@ func printable(s string, max int) string {
 // errors.As see the error behind it.
 type maskedError struct {
 	text string
-	err  error
+	err  func() error // not the error itself: fmt would find a way into it
 }
 
 func masked(prefix string, err error, secrets ...string) *maskedError {
-	return &maskedError{prefix + maskedText(err, secrets...), err}
+	return &maskedError{prefix + maskedText(err, secrets...), func() error { return err }}
 }
 
 // maskedText returns the text of a foreign error, made safe to log.
@@ -138,5 +141,5 @@ func maskedText(err error, secrets ...string) (text string) {
 }
 
 func (e *maskedError) Error() string              { return e.text }
-func (e *maskedError) Unwrap() error              { return e.err }
+func (e *maskedError) Unwrap() error              { return e.err() }
 func (e *maskedError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.text)) }

@@ -16,7 +16,7 @@ type origin struct{ scheme, host, port string }
 // originOf returns the origin of u: in lower case, without userinfo, the
 // trailing dot of a host, or a default port.
 func originOf(u *url.URL) origin {
-	o := origin{scheme: strings.ToLower(u.Scheme), host: strings.ToLower(u.Hostname()), port: u.Port()}
+	o := origin{scheme: strings.ToLower(u.Scheme), host: lowerASCII(u.Hostname()), port: u.Port()}
 	o.host = strings.TrimSuffix(o.host, ".")
 	if ip, err := netip.ParseAddr(o.host); err == nil {
 		o.host = ip.Unmap().String()
@@ -25,6 +25,18 @@ func originOf(u *url.URL) origin {
 		o.port = ""
 	}
 	return o
+}
+
+// lowerASCII returns s with A to Z in lower case. Other letters stay: the IDNA
+// mapping of net/http makes something else of them than strings.ToLower does (İ,
+// ẞ), and so another host.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, s)
 }
 
 func (o origin) String() string {
@@ -72,7 +84,10 @@ func parseOrigin(s string) (origin, error) {
 	if n, err := strconv.Atoi(u.Port()); u.Port() != "" && (err != nil || n < 1 || n > 65535) || strings.HasSuffix(u.Host, ":") {
 		return origin{}, errors.New("its port is not a number from 1 to 65535")
 	}
-	name := strings.TrimPrefix(o.host, "*.")
+	name, wild := strings.CutPrefix(o.host, "*.")
+	if wild && strings.Trim(name, "0123456789.") == "" {
+		return origin{}, errors.New("a wildcard covers names, not addresses")
+	}
 	if name == "" || strings.ContainsAny(name, "* \t,") || strings.HasPrefix(name, ".") {
 		return origin{}, errors.New(`its host is none: write "api.example.com", or "*.example.com" for all below it`)
 	}

@@ -91,14 +91,19 @@ type RefreshError struct {
 	RetryAt   time.Time // when the Refresher is asked again; zero if only Set or Clear changes anything
 
 	text string
-	err  error
+	err  func() error // not the error itself: fmt would find a way into it
 }
 
 // Error says what failed and what to do.
 func (e *RefreshError) Error() string { return "reauth: " + e.text }
 
 // Unwrap returns the Refresher's error.
-func (e *RefreshError) Unwrap() error { return e.err }
+func (e *RefreshError) Unwrap() error {
+	if e.err == nil {
+		return nil
+	}
+	return e.err()
+}
 
 // Permanent reports whether the Refresher is left alone until Credential.Set or
 // Clear.
@@ -198,9 +203,9 @@ type pause struct {
 	err      *RefreshError // what callers get meanwhile; the last failure also after until
 	forever  bool          // until Set or Clear
 	ahead    bool          // nobody was waiting: a rejection ends it
-	failures int
-	last     time.Time // of failures
-	before   int       // failures before the held token was proven
+	doubt    bool          // of the held token, which was rejected: its proof ends it
+	failures int           // in a row, as of until
+	before   int           // likewise, before the held token was proven
 }
 
 // A pastToken remembers a token that was held, as little of it as is needed to
@@ -254,20 +259,20 @@ func (c *Credential) Renew(ctx context.Context, rejected Token, why Rejection) (
 func (c *Credential) Peek() (Token, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var tok Token
 	h := c.held.Load()
-	switch {
-	case h == nil && c.sessions > 0 && c.pause.err == nil:
-		return Token{}, ErrLoggedOut
-	case c.pause.err != nil && h == nil:
-		return Token{}, c.pause.err
-	case c.pause.err != nil:
-		return h.Token, c.pause.err
-	case h == nil && c.closed:
-		return Token{}, ErrClosed
-	case h == nil:
-		return Token{}, nil
+	if h != nil {
+		tok = h.Token
 	}
-	return h.Token, nil
+	switch {
+	case c.pause.err != nil:
+		return tok, c.pause.err
+	case c.closed:
+		return tok, ErrClosed
+	case h == nil && c.sessions > 0:
+		return tok, ErrLoggedOut
+	}
+	return tok, nil
 }
 
 // Set puts a token in force, as after a login: whatever refresh is under way is
@@ -364,14 +369,26 @@ func (c *Credential) hold(ctx context.Context) (*held, error) {
 
 // renew returns what to carry in place of a rejected token.
 func (c *Credential) renew(ctx context.Context, rejected Token, why Rejection) (*held, error) {
-	if h := c.held.Load(); h != nil && h.forRetry && !h.proven && h.AccessToken == rejected.AccessToken {
-		// Fetched to cure a rejection, never seen to, and rejected now: as if
-		// its retry had been refused.
-		c.refused(h, h.since, why)
-	}
+	c.doubt(rejected, why)
 	return c.await(ctx, func(now time.Time, landed *flight) (*held, *flight, error) {
 		return c.renewLocked(ctx, now, landed, rejected, why)
 	})
+}
+
+// renewSoon has a rejected token replaced, and waits for nothing.
+func (c *Credential) renewSoon(ctx context.Context, rejected Token, why Rejection) {
+	c.doubt(rejected, why)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _, _ = c.renewLocked(ctx, time.Now(), nil, rejected, why)
+}
+
+// doubt counts the rejection of a token that was fetched to cure another, and
+// was never seen to, as if its retry had been refused.
+func (c *Credential) doubt(rejected Token, why Rejection) {
+	if h := c.held.Load(); h != nil && h.forRetry && !h.proven && h.AccessToken == rejected.AccessToken {
+		c.refused(h, false, why)
+	}
 }
 
 // await asks next until it names a token or an error; the flights that it names
@@ -414,10 +431,10 @@ func (c *Credential) await(ctx context.Context, next func(now time.Time, landed 
 // nextLocked decides for a request that needs a token: the one held, the flight
 // to wait for, or an error. landed is the flight that it has waited for.
 func (c *Credential) nextLocked(ctx context.Context, now time.Time, landed *flight) (*held, *flight, error) {
-	if landed != nil {
+	h := c.held.Load()
+	if landed != nil && h.is(landed.held) {
 		return landed.held, nil, nil
 	}
-	h := c.held.Load()
 	var stale Stale
 	if h != nil {
 		stale.Token = h.Token
@@ -447,10 +464,10 @@ func (c *Credential) renewLocked(ctx context.Context, now time.Time, landed *fli
 	replaces := func(h *held) bool {
 		return h != nil && h.AccessToken != rejected.AccessToken && (claims == "" || h.claims == claims)
 	}
-	if landed != nil && replaces(landed.held) {
+	h := c.held.Load()
+	if landed != nil && replaces(landed.held) && (h.is(landed.held) || !replaces(h)) {
 		return landed.held, nil, nil
 	}
-	h := c.held.Load()
 	if replaces(h) && h.usable(now) {
 		return h, nil, nil
 	}
@@ -499,6 +516,9 @@ func (c *Credential) ended(tok Token) bool {
 
 // knows reports whether the access token is one that was held in this session.
 func (c *Credential) knows(access string) bool {
+	if h := c.held.Load(); h != nil && h.AccessToken == access {
+		return access != ""
+	}
 	sum := sha256.Sum256([]byte(access))
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -638,12 +658,13 @@ func (c *Credential) obtain(ctx context.Context, f *flight) (Token, error) {
 func (c *Credential) land(ctx context.Context, f *flight, tok Token, err error, returned bool) {
 	now := time.Now()
 	c.mu.Lock()
-	failures := 1 + c.failuresLocked(now)
+	failures := 1 + c.failuresLocked(c.pause.failures, now)
 	skew := c.skew
 	c.mu.Unlock()
 	var h *held
 	var failure *RefreshError
 	var step time.Duration
+	var asked bool
 	if err == nil {
 		h = c.newHeld(tok, f.start, skew)
 		h.since = now
@@ -653,7 +674,7 @@ func (c *Credential) land(ctx context.Context, f *flight, tok Token, err error, 
 			h.trial, h.due = true, instant{}
 		}
 	} else {
-		step = c.step(failures, err)
+		step, asked = c.step(failures, err)
 		failure = newRefreshError(f, tok, err, now.Add(step))
 	}
 
@@ -677,12 +698,15 @@ func (c *Credential) land(ctx context.Context, f *flight, tok Token, err error, 
 			until:    now.Add(step),
 			err:      failure,
 			forever:  failure.Permanent(),
-			ahead:    f.stale.Rejection.Reason == "" && !asksToWait(err),
+			ahead:    f.stale.Rejection.Reason == "" && !asked,
 			failures: failures,
-			last:     now,
 		})
 	}
-	if failure != nil && !decided {
+	switch {
+	case decided:
+	case overruled: // by a token that came late, from a call given up on
+		f.again = true
+	case failure != nil:
 		f.err = failure
 	}
 	event := Refresh{
@@ -752,7 +776,7 @@ func (c *Credential) adoptLocked(h *held, now time.Time) {
 	}
 	c.changes++
 	c.held.Store(h)
-	c.pause.until, c.pause.err, c.pause.forever, c.pause.ahead = time.Time{}, nil, false, false
+	c.pause = pause{until: now, failures: c.failuresLocked(c.pause.failures, now)}
 	if c.past = append(c.past, pastToken{h.sum, h.session}); len(c.past) > maxPast {
 		c.past = c.past[1:]
 	}
@@ -775,10 +799,10 @@ func (c *Credential) pauseLocked(p pause) {
 	c.held.Store(&h)
 }
 
-// failuresLocked returns how many failures in a row still count: one less for
-// each minute without another.
-func (c *Credential) failuresLocked(now time.Time) int {
-	return max(0, c.pause.failures-int(now.Sub(c.pause.last)/forgetStep))
+// failuresLocked returns how many of n failures in a row still count: one less
+// for each minute since the pause ended without another.
+func (c *Credential) failuresLocked(n int, now time.Time) int {
+	return max(0, n-max(0, int(now.Sub(c.pause.until)/forgetStep)))
 }
 
 // accepted takes note that a server accepted h: on the retry that it was fetched
@@ -805,40 +829,54 @@ func (c *Credential) accepted(h *held, retry bool, date time.Time) {
 	}
 	if old.provable(retry) {
 		now.proven = true
-		c.pause = pause{before: c.failuresLocked(time.Now())}
+		if c.pause.err == nil || c.pause.doubt { // else a later refresh has failed
+			at := time.Now()
+			c.pause = pause{until: at, before: c.failuresLocked(c.pause.failures, at)}
+		}
 	}
 	c.held.Store(&now)
 }
 
-// refused takes note that h was rejected on the retry that it was fetched for.
-// That opens a pause, and takes the proof of the token away for good.
-func (c *Credential) refused(h *held, from time.Time, why Rejection) {
-	failures := func() (int, bool) { // with mu held
+// refused takes note that h was rejected on the retry that it was fetched for:
+// that opens a pause and takes the proof of the token away, for good. Without a
+// retry, the pause is counted from the time that the token came, and the retry
+// may still prove it.
+func (c *Credential) refused(h *held, retry bool, why Rejection) {
+	failures := func(now time.Time) int { // with mu held; 0 if there is nothing to do
 		old := c.held.Load()
-		if old == nil || old.AccessToken != h.AccessToken || old.refused {
-			return 0, false
+		switch {
+		case old == nil || old.AccessToken != h.AccessToken || old.refused || old.proven && !retry:
+			return 0
+		case old.proven:
+			return 1 + c.failuresLocked(c.pause.before, now)
+		case c.pause.doubt: // counted already
+			return max(1, c.pause.failures)
 		}
-		if old.proven {
-			return 1 + c.pause.before, true
-		}
-		return 1 + c.failuresLocked(time.Now()), true
+		return 1 + c.failuresLocked(c.pause.failures, now)
 	}
 	c.mu.Lock()
-	n, ok := failures()
+	n := failures(time.Now())
+	known := c.pause.doubt && !retry
 	c.mu.Unlock()
-	if !ok {
+	if n == 0 || known {
 		return
 	}
-	until := from.Add(c.step(n, nil))
+	step, _ := c.step(n, nil)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n, ok = failures(); !ok {
+	at := time.Now()
+	if n = failures(at); n == 0 {
 		return
 	}
 	now := *c.held.Load()
-	now.proven, now.refused = false, true
-	c.held.Store(&now)
+	if retry {
+		now.proven, now.refused = false, true
+		c.held.Store(&now)
+	} else {
+		at = h.since
+	}
+	until := at.Add(step)
 	c.pauseLocked(pause{
 		until: until,
 		err: &RefreshError{
@@ -847,26 +885,30 @@ func (c *Credential) refused(h *held, from time.Time, why Rejection) {
 			text: fmt.Sprintf("the fresh token was rejected too (%s): see whether the server accepts tokens of this issuer, identity and scope; next attempt after %s",
 				why.Reason, until.UTC().Format(time.RFC3339)),
 		},
+		doubt:    true,
 		failures: n,
-		last:     time.Now(),
 	})
 }
 
-// step returns for how long the Refresher is left alone.
-func (c *Credential) step(failures int, err error) (d time.Duration) {
+// step returns for how long the Refresher is left alone, and whether its error
+// asked for that.
+func (c *Credential) step(failures int, err error) (d time.Duration, asked bool) {
 	defer func() {
 		if recover() != nil { // in Pace, or in the error's RetryAfter
-			d = defaultPace(failures)
+			d, asked = defaultPace(failures), false
 		}
 	}()
-	if wait, ok := retryAfter(err); ok {
-		return min(wait, maxPause)
+	var asks interface{ RetryAfter() time.Duration }
+	if errors.As(err, &asks) {
+		if d := asks.RetryAfter(); d > 0 {
+			return min(d, maxPause), true
+		}
 	}
 	pace := c.Pace
 	if pace == nil {
 		pace = defaultPace
 	}
-	return min(max(pace(failures), 0), maxPause)
+	return min(max(pace(failures), 0), maxPause), false
 }
 
 // defaultPace is 250 ms doubling to one minute, jittered.
@@ -884,26 +926,11 @@ func defaultPace(failures int) time.Duration {
 	return b.NextBackOff()
 }
 
-// retryAfter returns what the issuer asked for.
-func retryAfter(err error) (time.Duration, bool) {
-	var asks interface{ RetryAfter() time.Duration }
-	if err == nil || !errors.As(err, &asks) {
-		return 0, false
-	}
-	d := asks.RetryAfter()
-	return d, d > 0
-}
-
-func asksToWait(err error) bool {
-	_, ok := retryAfter(err)
-	return ok
-}
-
 // newRefreshError describes the failure of f, without the secrets that the
 // Refresher's error may repeat.
 func newRefreshError(f *flight, tok Token, err error, retryAt time.Time) *RefreshError {
 	old := f.stale.Token
-	e := &RefreshError{Rejection: f.stale.Rejection, RetryAt: retryAt, err: err}
+	e := &RefreshError{Rejection: f.stale.Rejection, RetryAt: retryAt, err: func() error { return err }}
 	text := "refresh failed: " + maskedText(err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
 	switch {
 	case old.RefreshToken != "" && answerLost(err):
@@ -992,7 +1019,7 @@ func logPanic(ctx context.Context, log *slog.Logger, msg string, v any) {
 
 // logger returns l, or the default where l is of no use.
 func logger(l *slog.Logger) *slog.Logger {
-	if l == nil || l.Handler() == nil {
+	if l == nil || isNil(l.Handler()) {
 		return slog.Default()
 	}
 	return l
@@ -1061,6 +1088,9 @@ func (h *held) provable(retry bool) bool {
 
 // learns reports whether such an answer tells anything new.
 func (h *held) learns(retry bool) bool { return h.trial || h.provable(retry) }
+
+// is reports whether both are the same token.
+func (h *held) is(other *held) bool { return h != nil && h.AccessToken == other.AccessToken }
 
 // usable reports whether a request may carry the token.
 func (h *held) usable(now time.Time) bool {

@@ -188,22 +188,23 @@ func TestAThousandCallersOnRealConnectionsLoseNoRequestAndNoTime(t *testing.T) {
 		return resp.StatusCode, resp.Body.Close()
 	}
 
+	var calm, dead, after []flightResult
+	var begin time.Time
 	within(t, time.Minute, func() {
-		roundTrip := flightSlowest(t, flightAll(callers, send))
-		require.Zero(t, rejected.Load())
+		calm = flightAll(callers, send)
 		valid.Store("nobody has it")
-		begin := time.Now()
-		slowest := flightSlowest(t, flightAll(callers, send))
-
-		assert.EqualValues(t, 1, is.calls.Load(), "refreshes")
-		assert.EqualValues(t, callers, rejected.Load(), "second rejections")
-		// One of the two round trips passed before the end of the refresh. The
-		// other counts threefold, for the noise of the machine.
-		rest := slowest - refreshed.Sub(begin)
-		roundTrip = max(roundTrip, flightSlowest(t, flightAll(callers, send)))
-		t.Logf("a round trip for all takes %v, the rest took %v", roundTrip, rest)
-		assert.Less(t, rest, 3*roundTrip+150*time.Millisecond+250*time.Millisecond)
+		begin = time.Now()
+		dead = flightAll(callers, send)
+		after = flightAll(callers, send)
 	})
+	roundTrip := max(flightSlowest(t, calm), flightSlowest(t, after))
+	// One of the two round trips passed before the end of the refresh. The other
+	// counts threefold, for the noise of the machine.
+	rest := flightSlowest(t, dead) - refreshed.Sub(begin)
+	t.Logf("a round trip for all takes %v, the rest took %v", roundTrip, rest)
+	assert.Less(t, rest, 3*roundTrip+150*time.Millisecond+250*time.Millisecond)
+	assert.EqualValues(t, 1, is.calls.Load(), "refreshes")
+	assert.EqualValues(t, callers, rejected.Load(), "rejections: one each")
 	base.CloseIdleConnections()
 	server.Close()
 	flightNoneLeft(t, before)
@@ -1235,8 +1236,9 @@ func TestA401NeverHoldsTheConnectionThatTheRefreshNeeds(t *testing.T) {
 				}
 				return reauth.Rejection{}
 			})
+			var all []flightResult
 			within(t, 20*time.Second, func() { // RefreshTimeout is 30 s
-				all := flightAll(10, func(int) (int, error) {
+				all = flightAll(10, func(int) (int, error) {
 					req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
 					if err != nil {
 						return 0, err
@@ -1248,8 +1250,8 @@ func TestA401NeverHoldsTheConnectionThatTheRefreshNeeds(t *testing.T) {
 					_, _ = io.Copy(io.Discard, resp.Body)
 					return resp.StatusCode, resp.Body.Close()
 				})
-				flightSlowest(t, all)
 			})
+			flightSlowest(t, all)
 			assert.EqualValues(t, 1, is.calls.Load())
 		})
 	}
@@ -1439,6 +1441,12 @@ func (s *flightServer) revoke() {
 	}
 }
 
+func (s *flightServer) revocations() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revoked
+}
+
 func (s *flightServer) Refresh(context.Context, reauth.Stale) (reauth.Token, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -1476,9 +1484,9 @@ func flightRevocations(t *testing.T, idle func(), wait time.Duration) {
 		return resp, err
 	}))
 	rt.RetryWait = wait
-	const callers, each = 64, 50
+	const callers, each, enough = 64, 30, 20
 	flightSlowest(t, flightAll(callers, func(int) (int, error) {
-		for range each {
+		for n := 0; n < each || s.revocations() < enough; n++ {
 			epoch := s.begin()
 			status, err := flightSend(t.Context(), rt)
 			s.end(epoch)
@@ -1493,7 +1501,6 @@ func flightRevocations(t *testing.T, idle func(), wait time.Duration) {
 		return http.StatusOK, nil
 	}))
 	require.NoError(t, cred.Close(t.Context()))
-	require.Greater(t, s.revoked, 5, "or nothing was tried")
 	assert.LessOrEqual(t, calls.Load(), int32(s.revoked+1), "one refresh for each revocation, and the first")
 	assert.GreaterOrEqual(t, calls.Load(), int32(s.revoked), "the last may not have been noticed")
 	t.Logf("%d revocations, %d refreshes, %d rejections, %d waits", s.revoked, calls.Load(), s.rejects, waiters.Load())

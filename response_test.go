@@ -334,39 +334,38 @@ func TestNoByteOfA401IsLostWhenItIsHandedOn(t *testing.T) {
 		})
 		for _, size := range []int{0, 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, 150 << 10} {
 			for _, chunked := range []bool{false, true} {
-				for _, twice := range []bool{false, true} {
-					t.Run(fmt.Sprintf("%d bytes, chunked %t, refused twice %t", size, chunked, twice), func(t *testing.T) {
-						rt := bodyTransport(t, w.base)
-						if !twice {
-							rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
-						}
-						req := respGet(t, w.url)
-						req.Header.Set("X-Want", fmt.Sprint(size, " ", chunked))
-						plain, err := bodyDo(t, w.base, req)
-						require.NoError(t, err)
-						bodyRead(t, plain)
-						resp, err := bodyDo(t, rt, req)
-						require.NoError(t, err)
-						var got []byte
-						within(t, bodyPatience, func() { got, err = respRagged(resp.Body) })
-						assert.Equal(t, io.EOF, err)
-						assert.NoError(t, resp.Body.Close())
-						assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
-						assert.True(t, bytes.Equal(content[:size], got), "%d bytes", len(got))
-						assert.Equal(t, plain.ContentLength, resp.ContentLength)
-						assert.Equal(t, plain.TransferEncoding, resp.TransferEncoding)
-						plain.Header.Del("Date")
-						resp.Header.Del("Date")
-						assert.Equal(t, plain.Header, resp.Header)
-						assert.Equal(t, plain.Trailer, resp.Trailer)
-						if chunked {
-							assert.Equal(t, "42", resp.Trailer.Get("X-Sum"))
-						}
-						o, ok := reauth.OutcomeOf(resp)
-						assert.True(t, ok)
-						assert.Equal(t, twice, o.Retry.StatusCode != 0)
-					})
-				}
+				twice := chunked != (size == 64<<10)
+				t.Run(fmt.Sprintf("%d bytes, chunked %t, refused twice %t", size, chunked, twice), func(t *testing.T) {
+					rt := bodyTransport(t, w.base)
+					if !twice {
+						rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
+					}
+					req := respGet(t, w.url)
+					req.Header.Set("X-Want", fmt.Sprint(size, " ", chunked))
+					plain, err := bodyDo(t, w.base, req)
+					require.NoError(t, err)
+					bodyRead(t, plain)
+					resp, err := bodyDo(t, rt, req)
+					require.NoError(t, err)
+					var got []byte
+					within(t, bodyPatience, func() { got, err = respRagged(resp.Body) })
+					assert.Equal(t, io.EOF, err)
+					assert.NoError(t, resp.Body.Close())
+					assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+					assert.True(t, bytes.Equal(content[:size], got), "%d bytes", len(got))
+					assert.Equal(t, plain.ContentLength, resp.ContentLength)
+					assert.Equal(t, plain.TransferEncoding, resp.TransferEncoding)
+					plain.Header.Del("Date")
+					resp.Header.Del("Date")
+					assert.Equal(t, plain.Header, resp.Header)
+					assert.Equal(t, plain.Trailer, resp.Trailer)
+					if chunked {
+						assert.Equal(t, "42", resp.Trailer.Get("X-Sum"))
+					}
+					o, ok := reauth.OutcomeOf(resp)
+					assert.True(t, ok)
+					assert.Equal(t, twice, o.Retry.StatusCode != 0)
+				})
 			}
 		}
 	})

@@ -27,6 +27,7 @@ import (
 )
 
 const (
+	secOlder = "an-older-token-55555"          // what it held before
 	secToken = "held-token-0123456789"         // what the Credential holds
 	secOwn   = "callers-own-credential-987654" // what a request brings along
 )
@@ -127,11 +128,14 @@ type secBody struct {
 
 func (b *secBody) Close() error { b.closed++; return nil }
 
-// secCredential returns a Credential that holds secToken, and its issuer.
+// secCredential returns a Credential that holds secToken, held secOlder before,
+// and its issuer.
 func secCredential(t testing.TB) (*reauth.Credential, *issuer) {
 	t.Helper()
 	iss := &issuer{}
-	return holding(t, iss, reauth.Token{AccessToken: secToken}), iss
+	cred := holding(t, iss, reauth.Token{AccessToken: secOlder})
+	require.NoError(t, cred.Set(context.Background(), reauth.Token{AccessToken: secToken}))
+	return cred, iss
 }
 
 func secRequest(t testing.TB, method, rawURL string) *http.Request {
@@ -504,6 +508,7 @@ func TestCallersOwnCredentialIsLeftAlone(t *testing.T) {
 		{"key in lower case", "", http.Header{"authorization": {"Bearer " + secOwn}}},
 		{"key in lower case, and nothing under the right one", "", http.Header{"Authorization": nil, "authorization": {"Bearer " + secOwn}}},
 		{"the second value", "", http.Header{"Authorization": {"Bearer " + secToken, "Bearer " + secOwn}}},
+		{"behind one held before", "", http.Header{"Authorization": {"Bearer " + secOlder, "Bearer " + secOwn}}},
 		{"the token and more", "", http.Header{"Authorization": {"Bearer " + secToken + "x"}}},
 		{"another header", "x-api-key", http.Header{"X-Api-Key": {secOwn}}},
 	} {
@@ -592,19 +597,17 @@ func TestCallersOwnCredentialNeverInTheLog(t *testing.T) {
 
 // S2b: client-go's wrapper reads the same file, a little later or earlier.
 func TestTokenThatWasHeldBeforeIsOurs(t *testing.T) {
-	const older = "an-older-token-55555"
 	for _, tt := range []struct {
 		name, brings, want string
 	}{
 		{"the held one", "Bearer " + secToken, "Bearer " + secToken},
-		{"one held before", "Bearer " + older, "Bearer " + secToken},
-		{"without its scheme", older, "Bearer " + secToken},
-		{"with another scheme", "Token " + older, "Bearer " + secToken},
-		{"one never held", "Bearer " + older + "x", "Bearer " + older + "x"},
+		{"one held before", "Bearer " + secOlder, "Bearer " + secToken},
+		{"without its scheme", secOlder, "Bearer " + secToken},
+		{"with another scheme", "Token " + secOlder, "Bearer " + secToken},
+		{"one never held", "Bearer " + secOlder + "x", "Bearer " + secOlder + "x"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cred := holding(t, &issuer{}, reauth.Token{AccessToken: older})
-			require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: secToken}))
+			cred, _ := secCredential(t)
 			wire := &secWire{}
 			req := secRequest(t, http.MethodGet, "https://api.example.com/")
 			req.Header.Set("Authorization", tt.brings)
@@ -629,12 +632,12 @@ func TestTokenThatWasHeldBeforeIsOurs(t *testing.T) {
 	// L3: it stands for the identity that has logged out, and must not turn
 	// into the next one's.
 	t.Run("but not after a logout", func(t *testing.T) {
-		cred := holding(t, &issuer{}, reauth.Token{AccessToken: older})
+		cred := holding(t, &issuer{}, reauth.Token{AccessToken: secOlder})
 		require.NoError(t, cred.Clear(t.Context()))
 		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: secToken}))
 		wire := &secWire{}
 		req := secRequest(t, http.MethodGet, "https://api.example.com/")
-		req.Header.Set("Authorization", "Bearer "+older)
+		req.Header.Set("Authorization", "Bearer "+secOlder)
 		resp, err := (&reauth.Transport{Base: wire, Credential: cred, Logger: discard}).RoundTrip(req)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
@@ -739,7 +742,7 @@ func TestCredentialForThatFailsSendsNothing(t *testing.T) {
 	}
 }
 
-// S2 (and WIRE: etcd wants the token bare, gateways want it elsewhere)
+// S2: etcd wants the token bare, gateways want it in another header.
 func TestHeaderAndSchemeOfTheToken(t *testing.T) {
 	for _, tt := range []struct {
 		header, scheme string
@@ -849,6 +852,9 @@ func TestOriginsDecideWhereTheTokenGoes(t *testing.T) {
 				require.Len(t, wire.sent, 1)
 				if wire.sent[0].Get("Authorization") == "Bearer "+secToken {
 					got = sent
+				} else if tt.origins != nil {
+					o, _ := reauth.OutcomeOf(resp)
+					assert.Contains(t, o.Withheld, "Transport.Origins", "where to look")
 				}
 			}
 			assert.Equal(t, tt.want, got)
@@ -903,7 +909,7 @@ func TestMalformedOriginsFailTheFirstRequest(t *testing.T) {
 		"https://api.example.com/v1", "https://api.example.com/?key=hunter2", "https://api.example.com?", "https://api.example.com/#top",
 		"https://api.example.com:", "https://api.example.com:0", "https://api.example.com:65536", "https://api.example.com:x", "https://api.example.com:-1",
 		"https://*", "https://*.", "https://*example.com", "https://api.*.com", "https://*.*.example.com", "https://**.example.com", "https://.", "https://.example.com",
-		"https://a.test,https://b.test", "https://a.test https://b.test", "https://[::1", "https://::1", "https://[*.::1]",
+		"https://a.test,https://b.test", "https://a.test,b.test", "https://a.test https://b.test", "https://[::1", "https://::1", "https://[*.::1]",
 		"https://user:hunter2@api.example.com", "https://user:hunter2@[::1", "https://user:hunter2@api.example.com/\x00", "https://user:hunter2@api.example.com:port",
 		"https://api.example.com\n", "https://api%2eexample.com",
 	} {

@@ -82,6 +82,21 @@ func TestALogoutDuringARefreshIsNeverUndone(t *testing.T) {
 	}
 }
 
+// L1: a logout in the moment when the refresh is done, but not yet told.
+func TestALogoutDuringTheHookOfARefreshIsNeverUndone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cred *reauth.Credential
+		cred = &reauth.Credential{Refresher: &issuer{}, Logger: discard, OnRefresh: func(reauth.Refresh) {
+			assert.NoError(t, cred.Clear(t.Context()))
+		}}
+		server := accepting("T1")
+		_, err := flightSend(t.Context(), flightTransport(cred, server))
+		assert.Equal(t, reauth.ErrLoggedOut, err)
+		assert.Zero(t, server.sends.Load())
+		assert.Equal(t, [2]string{}, sessionPeek(cred))
+	})
+}
+
 // L1: the next login does not wait for the call of the session before.
 func TestALoginAfterALogoutIsNotHeldUpByTheOldRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -184,8 +199,10 @@ func (c sessionMoment) Value(key any) any { c.now(); return c.Context.Value(key)
 
 // L3
 func TestARequestIsNeverReplayedUnderTheNextIdentity(t *testing.T) {
-	for _, moment := range []string{"before its 401", "during the refresh", "during the hook", "during the wait", "when the retry picks its token"} {
-		t.Run(moment, func(t *testing.T) {
+	for i := range 10 {
+		moment := []string{"before its 401", "during the refresh", "during the hook", "during the wait", "when the retry picks its token"}[i/2]
+		next := []string{"", "bob"}[i%2]
+		t.Run(fmt.Sprintf("%s, next %q", moment, next), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var cred *reauth.Credential
 				var once sync.Once
@@ -193,19 +210,22 @@ func TestARequestIsNeverReplayedUnderTheNextIdentity(t *testing.T) {
 					if m == moment {
 						once.Do(func() {
 							assert.NoError(t, cred.Clear(t.Context()))
-							assert.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "bob"}))
+							if next != "" {
+								assert.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: next}))
+							}
 						})
 					}
 				}
 				var sent []string
 				var renewed atomic.Bool
-				cred = holding(t, &issuer{do: func(context.Context, int, reauth.Stale) (reauth.Token, error) {
+				is := &issuer{do: func(context.Context, int, reauth.Stale) (reauth.Token, error) {
 					renewed.Store(true)
 					at("during the refresh")
 					time.AfterFunc(500*time.Millisecond, func() { at("during the wait") })
 					// It expires during the wait, so that the retry has to look for another.
 					return reauth.Token{AccessToken: "alice-2", Expiry: time.Now().Add(time.Second)}, nil
-				}}, reauth.Token{AccessToken: "alice-1"})
+				}}
+				cred = holding(t, is, reauth.Token{AccessToken: "alice-1"})
 				cred.OnRefresh = func(reauth.Refresh) { at("during the hook") }
 				rt := flightTransport(cred, roundTripFunc(func(req *http.Request) (*http.Response, error) {
 					sent = append(sent, strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "))
@@ -223,7 +243,11 @@ func TestARequestIsNeverReplayedUnderTheNextIdentity(t *testing.T) {
 				assert.Equal(t, http.StatusUnauthorized, status)
 				assert.Equal(t, []string{"alice-1"}, sent)
 				assert.Equal(t, reauth.ErrLoggedOut, outcome().Err)
-				assert.Equal(t, [2]string{"bob", ""}, sessionPeek(cred))
+				synctest.Wait()                                 // Clear may have released the request before Set
+				if moment != "when the retry picks its token" { // then it may be too late to leave the issuer alone
+					assert.Equal(t, [2]string{next, ""}, sessionPeek(cred))
+					assert.LessOrEqual(t, is.calls.Load(), int32(1), "nobody logs in for a request of the past")
+				}
 			})
 		})
 	}
@@ -691,6 +715,32 @@ func TestALoginNeverWaitsForThePauseOfAnEarlierFailure(t *testing.T) {
 	}
 }
 
+// Nor does the pace go on where the last session left it.
+func TestALoginBeginsThePaceAnew(t *testing.T) {
+	for _, how := range []string{"Set", "Clear"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var failures []int
+				cred := &reauth.Credential{Logger: discard,
+					Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) { return reauth.Token{}, errors.New("503") }),
+					Pace:      func(n int) time.Duration { failures = append(failures, n); return 0 },
+				}
+				for i := range 5 {
+					switch {
+					case i == 3 && how == "Set":
+						require.NoError(t, cred.Set(t.Context(), reauth.Token{RefreshToken: "r"}))
+					case i == 3:
+						require.NoError(t, cred.Clear(t.Context()))
+					}
+					_, err := cred.Token(t.Context())
+					require.Error(t, err)
+				}
+				assert.Equal(t, []int{1, 2, 3, 1, 2}, failures)
+			})
+		})
+	}
+}
+
 // A sessionBusy is an error of an issuer that asks for time.
 type sessionBusy struct{ error }
 
@@ -822,7 +872,7 @@ func TestACredentialWithoutRefresherSaysSoWhenItNeedsOne(t *testing.T) {
 				server := accepting("T0")
 				rt := flightTransport(cred, server)
 				_, err := flightSend(t.Context(), rt)
-				assert.ErrorContains(t, err, "Refresher")
+				assert.ErrorContains(t, err, "Credential.Refresher")
 				require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0"}))
 				status, err := flightSend(t.Context(), rt)
 				require.NoError(t, err)
@@ -832,7 +882,7 @@ func TestACredentialWithoutRefresherSaysSoWhenItNeedsOne(t *testing.T) {
 				status, err = flightSend(ctx, rt)
 				require.NoError(t, err)
 				assert.Equal(t, http.StatusUnauthorized, status)
-				assert.ErrorContains(t, outcome().Err, "Refresher")
+				assert.ErrorContains(t, outcome().Err, "Credential.Refresher")
 			})
 		})
 	}

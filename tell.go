@@ -121,3 +121,68 @@ func (o *Outcome) hint() string {
 	}
 	return "send the request again"
 }
+
+// secrets returns what a server may repeat and nobody should read: the tokens
+// that were sent, what refreshes them, and what the caller brought himself.
+func (t *Transport) secrets(req *http.Request, sent ...*held) []string {
+	var all []string
+	for _, h := range sent {
+		if h != nil {
+			all = append(all, h.AccessToken, h.RefreshToken)
+		}
+	}
+	for _, v := range headerValues(req.Header, t.key) {
+		if v = bare(v); len(v) >= overlap {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// requestID returns the request id of the response's headers, unless it is one
+// of the secrets.
+func (t *Transport) requestID(resp *http.Response, secrets []string) string {
+	return safeID(requestID(resp.Header, nil, t.RequestIDHeaders), secrets)
+}
+
+func safeID(id string, secrets []string) string {
+	if id = bounded(id, maxRequestID); shares(id, secrets) {
+		return ""
+	}
+	return id
+}
+
+// attempt describes a send. h is what it carried; nil for no token of ours.
+func attempt(resp *http.Response, h *held, requestID string) Attempt {
+	a := Attempt{StatusCode: resp.StatusCode, RequestID: requestID}
+	if h != nil {
+		a.Token = fingerprint(h.sum)
+	}
+	return a
+}
+
+// redact makes what a server said fit for a log, also where it repeats a secret.
+func (r *Rejection) redact(secrets []string) {
+	r.Code = mask(r.Code, 200, secrets...)
+	r.Message = mask(r.Message, 500, secrets...)
+	r.RequestID = safeID(r.RequestID, secrets)
+	folded := make([]string, len(secrets)) // names of parameters are in lower case
+	for i, s := range secrets {
+		folded[i] = strings.ToLower(s)
+	}
+	for i := range r.Challenges {
+		c := &r.Challenges[i]
+		for _, field := range []*string{&c.Scheme, &c.Token68} {
+			if shares(*field, secrets) {
+				*field = mask(*field, 500, secrets...)
+			}
+		}
+		for name, v := range c.Params {
+			if shares(name, folded) {
+				delete(c.Params, name)
+			} else if shares(v, secrets) {
+				c.Params[name] = mask(v, 500, secrets...)
+			}
+		}
+	}
+}

@@ -11,11 +11,6 @@ import (
 	"time"
 )
 
-// Placeholder is the "API key" to give to an SDK that insists on having one.
-// A Transport puts its own token in its place, or, where the token must not
-// go, removes it: it never reaches the wire, in any header, to any host.
-const Placeholder = "reauth-placeholder"
-
 // maxTokenBytes is what Validate accepts as one token. Servers answer 431 to
 // headers far shorter than this.
 const maxTokenBytes = 64 << 10
@@ -48,7 +43,7 @@ type Token struct {
 // What people paste in place of a token, and what an unset variable leaves.
 var (
 	unexpanded = regexp.MustCompile(`^(\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*|%[A-Za-z_][A-Za-z0-9_]*%|\{\{.*\}\})$`)
-	pasted     = regexp.MustCompile(`(?i)^(<.*>|\[.*\]|(your|my|insert|replace|enter|paste|put)[-_ .].*(token|key|secret|here|me).*|.*[-_](token|key|secret)[-_]here|change[-_]?me|replace[-_]?me|(sk-)?(x{3,}|\*{3,}|\.{3,}|…+)|null|undefined|none|nil)$`)
+	pasted     = regexp.MustCompile(`(?i)^(<.*>|\[.*\]|(your|my|insert|replace|enter|paste|put)([-_ .][a-z]+)*[-_ .](token|key|secret|here|me)([-_ .][a-z]+)*|.*[-_](token|key|secret)[-_]here|change[-_]?me|replace[-_]?me|(sk-)?(x{3,}|\*{3,}|\.{3,}|…+)|null|undefined|none|nil)$`)
 )
 
 // Validate reports why the access token cannot stand in a header, or why it is
@@ -73,6 +68,7 @@ func (t Token) Validate() error {
 		return errors.New("the access token stands in quotes: remove them")
 	case s == Placeholder:
 		return errors.New("the access token is reauth.Placeholder: that is for the SDK, the Refresher returns the real one")
+	case len(s) > 100: // no one writes that much in a template
 	case unexpanded.MatchString(s):
 		return errors.New("the access token is a variable that was never expanded")
 	case pasted.MatchString(s):

@@ -146,14 +146,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	body := newReplay(req, t.keep)
 	resp, err := t.send(req, h, body.first(req), plain) // 3
-	rej, ahead := t.classify(req, resp, h)              // 4
+	rej, ahead := t.classify(req, resp, h, nil)         // 4
 	if rej == nil {
 		body.pass()
-		t.accepted(resp, m, cred, h)
+		t.accepted(req, resp, m, cred, h)
 		return resp, err
 	}
 	x := &exchange{t: t, req: req, plain: plain, resp: resp, ahead: ahead, body: body, cred: cred, held: h, began: time.Now()}
-	x.Rejection, x.First = *rej, t.attempt(resp, h, rej)
+	x.Rejection, x.First = *rej, attempt(resp, h, rej.RequestID)
 	if x.renew() && x.wait() && x.rewind() { // 5, 6, 7
 		return x.retry()
 	}
@@ -164,7 +164,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // expects. Transports that share the Base lose their idle connections too.
 func (t *Transport) CloseIdleConnections() {
 	t.once.Do(t.configure)
-	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok && !isNil(c) {
 		c.CloseIdleConnections()
 	}
 }
@@ -220,6 +220,15 @@ func isFieldName(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// Format implements fmt.Formatter: it prints no field, as they may hold secrets.
+func (t *Transport) Format(f fmt.State, _ rune) {
+	if t == nil {
+		_, _ = io.WriteString(f, "Transport(nil)")
+		return
+	}
+	_, _ = fmt.Fprintf(f, "Transport(%v)", t.Credential)
 }
 
 // Why a request goes out without a token. The caller asked for the first two,
@@ -302,34 +311,11 @@ func (t *Transport) destination(req *http.Request) (withheld string, insecure er
 	return "the scheme is neither https nor http", nil
 }
 
-// survey goes over the headers, once. It returns the values under the key, in
-// any spelling, and whether a plain copy is fit to be sent with one value set: no
-// Placeholder is among them, and nothing that an append could overwrite.
-func survey(h http.Header, key string) (own []string, plain bool) {
-	plain = 0 < len(h) && len(h) < mapGroup
-	for k, vv := range h {
-		if len(k) == len(key) && strings.EqualFold(k, key) {
-			own = append(own, vv...)
-			plain = plain && k == key
-			continue
-		}
-		plain = plain && len(vv) == cap(vv)
-		for _, v := range vv {
-			plain = plain && !isPlaceholder(v)
-		}
-	}
-	return own, plain
-}
-
 // foreign reports whether there is a credential among the values that is not one
-// of ours (step 1).
+// of cred's (step 1).
 func (t *Transport) foreign(own []string, cred *Credential) bool {
 	for _, v := range own {
-		v = bare(v)
-		if v == "" || v == Placeholder || t.scheme != "" && strings.EqualFold(v, t.scheme) {
-			continue
-		}
-		if h := cred.held.Load(); h != nil && h.AccessToken == v {
+		if v = bare(v); v == "" || v == Placeholder || t.scheme != "" && strings.EqualFold(v, t.scheme) {
 			continue
 		}
 		if !cred.knows(v) {
@@ -339,13 +325,16 @@ func (t *Transport) foreign(own []string, cred *Credential) bool {
 	return false
 }
 
-// bare returns a header's value without the scheme in front.
-func bare(v string) string {
-	v = strings.TrimSpace(v)
-	if _, rest, ok := strings.Cut(v, " "); ok {
-		return strings.TrimSpace(rest)
+// ours reports whether there is a token of Credential's among the values. With
+// CredentialFor it cannot be known: whose request it is may not be asked of one
+// that carries no token.
+func (t *Transport) ours(own []string) bool {
+	for _, v := range own {
+		if t.CredentialFor == nil && t.Credential.knows(bare(v)) {
+			return true
+		}
 	}
-	return v
+	return false
 }
 
 // An outgoing request is the caller's with a header of its own, in which all but
@@ -370,20 +359,26 @@ func (t *Transport) send(req *http.Request, h *held, body io.ReadCloser, plain b
 	resp, err := t.base.RoundTrip(&out.Request)
 	if resp == nil {
 		if err == nil {
-			err = fmt.Errorf("reauth: Base (%T) returned neither a response nor an error", t.base)
+			err = errNoResponse(t.base)
 		}
 		return nil, err
 	}
-	// Nothing that a caller can see shows the token.
-	if r := resp.Request; r == &out.Request || r == nil {
-		resp.Request = req
-	} else if r.Header[t.key] != nil { // a copy that Base made
-		c := *r
-		c.Header = r.Header.Clone()
-		delete(c.Header, t.key)
-		resp.Request = &c
-	}
+	resp.Request = shown(req, resp.Request, &out.Request)
 	return resp, err
+}
+
+func errNoResponse(base http.RoundTripper) error {
+	return fmt.Errorf("reauth: Base (%T) returned neither a response nor an error", base)
+}
+
+// shown returns the request that a response shows: the caller's, so that it has
+// no token and the redirects that led to it, with the context of the copy that
+// Base made, if it made one.
+func shown(req, got, sent *http.Request) *http.Request {
+	if got == nil || got == sent || got == req {
+		return req
+	}
+	return req.WithContext(got.Context())
 }
 
 // value returns the header's value.
@@ -397,75 +392,38 @@ func (t *Transport) value(h *held) string {
 	return t.prefix + h.AccessToken
 }
 
-// copyHeader copies all of src but the key, and no Placeholder. The values are
-// shared, and cannot be appended to.
-func copyHeader(dst, src http.Header, key string) {
-	for k, vv := range src {
-		if k == key || len(k) == len(key) && strings.EqualFold(k, key) {
-			continue
-		}
-		if vv = withoutPlaceholder(vv); vv != nil || src[k] == nil {
-			dst[k] = vv[:len(vv):len(vv)]
-		}
-	}
-}
-
-// mapGroup is how many keys a map of the Go runtime holds in one piece of memory.
-const mapGroup = 8
-
-// withoutPlaceholder returns the values that are not Placeholder, after an
-// optional scheme; nil if none is left.
-func withoutPlaceholder(vv []string) []string {
-	for i, v := range vv {
-		if !isPlaceholder(v) {
-			continue
-		}
-		var rest []string
-		rest = append(rest, vv[:i]...)
-		for _, v := range vv[i+1:] {
-			if !isPlaceholder(v) {
-				rest = append(rest, v)
-			}
-		}
-		return rest
-	}
-	return vv
-}
-
-func isPlaceholder(v string) bool {
-	n := len(v)
-	return n >= len(Placeholder) && (v[n-1] == Placeholder[len(Placeholder)-1] || isBlank(v[n-1])) && bare(v) == Placeholder
-}
-
-// sendWithout sends the request as it is, less a Placeholder.
+// sendWithout sends the request as it is, less a Placeholder, and less a token of
+// ours that it brings along to where that must not go.
 func (t *Transport) sendWithout(req *http.Request, m *mark, why string) (*http.Response, error) {
 	out := req
-	for _, vv := range req.Header {
-		for _, v := range vv {
-			if isPlaceholder(v) {
-				c := *req
-				c.Header = make(http.Header, len(req.Header))
-				copyHeader(c.Header, req.Header, "")
-				out = &c
-			}
+	drop := ""
+	if why == withheldOrigin || why == withheldRedirect || why == withheldTrace {
+		if t.ours(headerValues(req.Header, t.key)) {
+			drop = t.key
 		}
+	}
+	if drop != "" || hasPlaceholder(req.Header) {
+		c := *req
+		c.Header = make(http.Header, len(req.Header))
+		copyHeader(c.Header, req.Header, drop)
+		out = &c
 	}
 	resp, err := t.base.RoundTrip(out)
 	if resp == nil {
-		return resp, err
+		if err == nil {
+			err = errNoResponse(t.base)
+		}
+		return nil, err
 	}
-	if resp.Request == out || resp.Request == nil {
-		resp.Request = req
-	}
-	o := Outcome{First: Attempt{StatusCode: resp.StatusCode, RequestID: t.requestID(resp)}, Withheld: why}
+	resp.Request = shown(req, resp.Request, out)
+	o := Outcome{First: attempt(resp, nil, t.requestID(resp, t.secrets(req))), Withheld: why}
 	if why == withheldAsked || why == withheldRefresh {
 		m.record(o)
 		return resp, err
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		if rej, _ := t.classify(req, resp, nil); rej != nil {
-			o.Rejection = *rej
-			o.First.RequestID = rej.RequestID
+		if rej, _ := t.classify(req, resp, nil, nil); rej != nil {
+			o.Rejection, o.First.RequestID = *rej, rej.RequestID
 		}
 		o.NoRetry = why
 	}
@@ -474,9 +432,13 @@ func (t *Transport) sendWithout(req *http.Request, m *mark, why string) (*http.R
 }
 
 // classify returns the Rejection that resp is, if it is one, and the body that
-// was read ahead for it (step 4). h is nil if no token was sent.
-func (t *Transport) classify(req *http.Request, resp *http.Response, h *held) (*Rejection, *peek) {
+// was read ahead for it (step 4). h is what was sent, nil if that was no token of
+// ours; before is what was sent before that.
+func (t *Transport) classify(req *http.Request, resp *http.Response, h, before *held) (*Rejection, *peek) {
 	if resp == nil || t.Classifier == nil && resp.StatusCode != http.StatusUnauthorized {
+		return nil, nil
+	}
+	if resp.StatusCode == http.StatusProxyAuthRequired { // of the proxy's credentials, not ours
 		return nil, nil
 	}
 	body := resp.Body
@@ -497,13 +459,14 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, h *held) (*
 	if rej.Challenges == nil {
 		rej.Challenges = ParseChallenges(resp.Header)
 	}
-	if id := t.requestID(resp); id != "" && (rej.RequestID == "" || len(t.RequestIDHeaders) > 0) {
-		rej.RequestID = id
-	}
 	if rej.Date.IsZero() {
 		rej.Date, _ = http.ParseTime(resp.Header.Get("Date"))
 	}
-	rej.redact(h)
+	secrets := t.secrets(req, h, before)
+	rej.redact(secrets)
+	if id := t.requestID(resp, secrets); id != "" && (rej.RequestID == "" || len(t.RequestIDHeaders) > 0) {
+		rej.RequestID = id
+	}
 	return rej, ahead
 }
 
@@ -521,36 +484,14 @@ func (t *Transport) redacted(req *http.Request, h *held) *http.Request {
 	return &c
 }
 
-// redact makes what a server said fit for a log, also where it repeats the
-// token.
-func (r *Rejection) redact(h *held) {
-	var secrets []string
-	if h != nil {
-		secrets = []string{h.AccessToken, h.RefreshToken}
-	}
-	r.Code = mask(r.Code, 200, secrets...)
-	r.Message = mask(r.Message, 500, secrets...)
-	r.RequestID = bounded(r.RequestID, maxRequestID)
-	if shares(r.RequestID, secrets) {
-		r.RequestID = ""
-	}
-	for _, c := range r.Challenges {
-		for name, v := range c.Params {
-			if shares(v, secrets) {
-				c.Params[name] = mask(v, 500, secrets...)
-			}
-		}
-	}
-}
-
 // accepted takes note of a request that was not rejected.
-func (t *Transport) accepted(resp *http.Response, m *mark, cred *Credential, h *held) {
+func (t *Transport) accepted(req *http.Request, resp *http.Response, m *mark, cred *Credential, h *held) {
 	if resp == nil {
 		return
 	}
 	t.prove(resp, cred, h, false)
 	if m.recording() {
-		m.record(Outcome{First: t.attempt(resp, h, nil)})
+		m.record(Outcome{First: attempt(resp, h, t.requestID(resp, t.secrets(req, h)))})
 	}
 }
 
@@ -561,20 +502,6 @@ func (t *Transport) prove(resp *http.Response, cred *Credential, h *held, retry 
 		date, _ := http.ParseTime(resp.Header.Get("Date"))
 		cred.accepted(h, retry, date)
 	}
-}
-
-func (t *Transport) requestID(resp *http.Response) string {
-	return requestID(resp.Header, nil, t.RequestIDHeaders)
-}
-
-func (t *Transport) attempt(resp *http.Response, h *held, rej *Rejection) Attempt {
-	var id string
-	if rej != nil {
-		id = rej.RequestID
-	} else {
-		id = t.requestID(resp)
-	}
-	return Attempt{StatusCode: resp.StatusCode, RequestID: id, Token: fingerprint(h.sum)}
 }
 
 // An exchange is a request that was rejected, on its way to the retry.
@@ -593,6 +520,8 @@ type exchange struct {
 	Outcome
 }
 
+const endedSession = "the request belongs to a session that has ended"
+
 // giveUp notes why there is no retry.
 func (x *exchange) giveUp(why string, err error) bool {
 	x.NoRetry, x.Err = why, err
@@ -606,11 +535,27 @@ func (x *exchange) renew() bool {
 		return x.giveUp("a fresh token does not cure "+string(r), nil)
 	}
 	x.ahead.bytes()
+	if after, ok := x.retryAfter(); ok && !x.bearable(after) {
+		x.cred.renewSoon(x.req.Context(), x.held.Token, x.Rejection) // for the next request
+		return false
+	}
 	next, err := x.cred.renew(x.req.Context(), x.held.Token, x.Rejection)
 	if err != nil {
 		return x.giveUp("there is no fresh token", err)
 	}
 	x.next = next
+	return true
+}
+
+// bearable reports whether there is time to wait so long before the retry, and
+// notes why not.
+func (x *exchange) bearable(wait time.Duration) bool {
+	if _, ok := x.retryAfter(); ok && wait > maxRetryAfter {
+		return x.giveUp(fmt.Sprintf("the server asks for more than %v until the next try", maxRetryAfter), nil)
+	}
+	if end, ok := x.req.Context().Deadline(); ok && time.Until(end) <= wait {
+		return x.giveUp("the request's deadline is nearer than the retry", nil)
+	}
 	return true
 }
 
@@ -620,13 +565,10 @@ func (x *exchange) wait() bool {
 	ctx := x.req.Context()
 	wait := retryWait(x.t.RetryWait)
 	if after, ok := x.retryAfter(); ok {
-		if after > maxRetryAfter {
-			return x.giveUp(fmt.Sprintf("the server asks for more than %v until the next try", maxRetryAfter), nil)
-		}
 		wait = max(0, after-time.Since(x.began))
 	}
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= wait {
-		return x.giveUp("the request's deadline is nearer than the retry", nil)
+	if !x.bearable(wait) {
+		return false
 	}
 	if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -638,15 +580,20 @@ func (x *exchange) wait() bool {
 		}
 	}
 	if x.cred.ended(x.held.Token) || x.cred.ended(x.next.Token) {
-		return x.giveUp("the request belongs to a session that has ended", ErrLoggedOut)
+		return x.giveUp(endedSession, ErrLoggedOut)
 	}
 	newest, err := x.cred.hold(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return x.giveUp("the fresh token expired before the retry", err)
+	case newest.session != x.held.session:
+		return x.giveUp(endedSession, ErrLoggedOut)
+	case newest.AccessToken == x.held.AccessToken:
+		return true
+	case x.next.claims != "" && x.next.claims != newest.claims && x.next.usable(time.Now()):
+		return true // the newest may lack them
 	}
-	if newest.AccessToken != x.held.AccessToken {
-		x.next = newest
-	}
+	x.next = newest
 	return true
 }
 
@@ -698,7 +645,7 @@ func (x *exchange) rewind() bool {
 			err = errors.New("it returned no body")
 		}
 		if err != nil {
-			return x.giveUp("the body cannot be sent again", masked("reauth: GetBody: ", err))
+			return x.giveUp("the body cannot be sent again", masked("reauth: GetBody: ", err, x.t.secrets(x.req, x.held, x.next)...))
 		}
 		x.again = again
 	default:
@@ -715,17 +662,17 @@ func (x *exchange) retry() (*http.Response, error) {
 	resp, err := x.t.send(x.req, x.next, x.again, x.plain)
 	x.Took = time.Since(x.began)
 	if resp == nil {
-		x.Err = masked("reauth: the retry failed: ", err, x.next.AccessToken)
+		x.Err = masked("reauth: the retry failed: ", err, x.t.secrets(x.req, x.held, x.next)...)
 		x.t.tell(x.req, nil, &x.Outcome)
 		return nil, err
 	}
-	rej, _ := x.t.classify(x.req, resp, x.next)
-	x.Retry = x.t.attempt(resp, x.next, rej)
-	if rej == nil {
+	if rej, _ := x.t.classify(x.req, resp, x.next, x.held); rej == nil {
+		x.Retry = attempt(resp, x.next, x.t.requestID(resp, x.t.secrets(x.req, x.held, x.next)))
 		x.t.prove(resp, x.cred, x.next, true)
 	} else {
+		x.Retry = attempt(resp, x.next, rej.RequestID)
 		x.Err = fmt.Errorf("reauth: the fresh token was rejected too (%s)", rej.Reason)
-		x.cred.refused(x.next, time.Now(), *rej)
+		x.cred.refused(x.next, true, *rej)
 	}
 	x.t.tell(x.req, resp, &x.Outcome)
 	return resp, err
