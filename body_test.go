@@ -1145,6 +1145,7 @@ func TestNoSupersededSendEndsAsIfItWereWhole(t *testing.T) {
 					synctest.Wait()
 					return answer(req, 401, ""), nil
 				}))
+				rt.MaxReplayBytes = int64(len("one")) // of what was sent; "two" was not
 				resp, err := rt.RoundTrip(bodyPost(t, "https://api.example.com/", probe))
 				require.NoError(t, err)
 				require.NoError(t, resp.Body.Close())

@@ -253,9 +253,9 @@ func (c *Credential) Renew(ctx context.Context, rejected Token, why Rejection) (
 }
 
 // Peek returns the token that is held, which may have expired, and the reason
-// why there is none better: a *RefreshError after a refresh that failed,
-// ErrLoggedOut after Clear, ErrClosed after Close, else nil. It never calls the
-// Refresher.
+// why there is none better: a *RefreshError after a refresh that failed, else
+// ErrLoggedOut after Clear, or ErrClosed when the token cannot be used any more
+// after Close. It never calls the Refresher.
 func (c *Credential) Peek() (Token, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -267,7 +267,7 @@ func (c *Credential) Peek() (Token, error) {
 	switch {
 	case c.pause.err != nil:
 		return tok, c.pause.err
-	case c.closed:
+	case c.closed && !h.usable(time.Now()):
 		return tok, ErrClosed
 	case h == nil && c.sessions > 0:
 		return tok, ErrLoggedOut
@@ -877,6 +877,9 @@ func (c *Credential) refused(h *held, retry bool, why Rejection) {
 		at = h.since
 	}
 	until := at.Add(step)
+	if c.pause.forever || c.pause.until.After(until) {
+		return // the issuer has said more
+	}
 	c.pauseLocked(pause{
 		until: until,
 		err: &RefreshError{

@@ -261,6 +261,22 @@ func TestNoReadOfA401OutlivesItsClose(t *testing.T) {
 	})
 }
 
+// Nor is what was read ahead there after the Close.
+func TestNoByteOfA401IsReadAfterItsClose(t *testing.T) {
+	body := bodyProbing(strings.NewReader(bodyOf401))
+	rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		return respWith(req, 401, body), nil
+	}))
+	rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
+	resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/"))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	n, err := resp.Body.Read(make([]byte, 10))
+	assert.Zero(t, n)
+	assert.Equal(t, http.ErrBodyReadAfterClose, err)
+	body.check(t)
+}
+
 // W11 on sockets: the retry goes through, and the server is rid of the 401.
 func TestNoServerKeepsWritingA401ThatNobodyWants(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
