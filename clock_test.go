@@ -728,10 +728,10 @@ func TestRefreshIsNeitherTooEarlyNorTooLate(t *testing.T) {
 						synctest.Wait()
 					}
 					ask(time.Second, "T1")
-					time.Sleep(begin.Add(tt.min - time.Nanosecond).Sub(time.Now()))
+					time.Sleep(time.Until(begin.Add(tt.min - time.Nanosecond)))
 					ask(0, "T1")
 					assert.Equal(t, 1, iss.count(), "not too early")
-					time.Sleep(begin.Add(tt.max).Sub(time.Now()))
+					time.Sleep(time.Until(begin.Add(tt.max)))
 					if tt.max == tt.life { // off: the request waits
 						ask(time.Second, "T2")
 					} else {

@@ -84,7 +84,10 @@ func hasPlaceholder(h http.Header) bool {
 	return false
 }
 
-func isPlaceholder(v string) bool {
-	n := len(v)
-	return n >= len(Placeholder) && (v[n-1] == Placeholder[len(Placeholder)-1] || isBlank(v[n-1])) && bare(v) == Placeholder
+// isPlaceholder reports whether the value is Placeholder, after an optional
+// scheme. It is asked of every header, of which most are too short.
+func isPlaceholder(v string) bool { return len(v) >= len(Placeholder) && endsInPlaceholder(v) }
+
+func endsInPlaceholder(v string) bool {
+	return strings.Contains(v, Placeholder) && bare(v) == Placeholder
 }

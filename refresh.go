@@ -120,7 +120,7 @@ type Refresh struct {
 	Start   time.Time     // when the Refresher was called
 	Took    time.Duration // how long it took, or was waited for
 	Waiters int           // how many requests waited for it
-	Err     error         // a *RefreshError, or nil
+	Err     error         // nil; or a *RefreshError; or why the result was dropped: ErrLoggedOut, or another token came first
 }
 
 // A Credential holds the token of one identity and replaces it when it expires

@@ -581,7 +581,7 @@ func TestARefresherThatPanicsHarmsNobody(t *testing.T) {
 		call func()
 		want string
 	}{
-		{"nil map", func() { var m map[string]int; m["x"]++ }, "nil map"},
+		{"nil map", func() { noMap()["x"]++ }, "nil map"},
 		{"nil pointer", func() { var p *reauth.Token; _ = p.AccessToken }, "nil pointer"},
 		{"error value", func() { panic(fmt.Errorf("login with %s failed", secret)) }, "panicked"},
 		{"string", func() { panic("password " + secret) }, "panicked with a string"},
@@ -1262,7 +1262,6 @@ func TestA401NeverHoldsTheConnectionThatTheRefreshNeeds(t *testing.T) {
 type flightClaims struct {
 	mu    sync.Mutex
 	sends map[string]int // by path
-	got   map[string]string
 }
 
 func (s *flightClaims) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -1656,3 +1655,5 @@ func TestAnIdleCredentialRefreshesNothing(t *testing.T) {
 		assert.Zero(t, is.calls.Load())
 	})
 }
+
+func noMap() map[string]int { return nil }

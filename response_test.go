@@ -954,7 +954,8 @@ func TestNoRelativeLocationIsLost(t *testing.T) {
 	assert.Equal(t, http.Header{"X-Own": {"1"}}, req.Header, "the caller's own")
 }
 
-// S6: a Base that sends a copy, as most middleware does, shows it without the token.
+// S6, rule 8: where a Base sends a copy, as most middleware does, the caller still
+// sees his own request.
 func TestNoCopyThatBaseSendsShowsTheToken(t *testing.T) {
 	for _, tt := range []struct{ header, scheme string }{{"", ""}, {"X-Api-Key", ""}, {"authorization", "Token"}} {
 		for _, tokens := range [][]string{{"T0"}, {"T1"}, nil} { // that the server accepts
@@ -964,7 +965,7 @@ func TestNoCopyThatBaseSendsShowsTheToken(t *testing.T) {
 					out := req.Clone(req.Context())
 					out.Header.Set("X-Trace", "7")
 					sent = append(sent, out)
-					v := out.Header.Get(http.CanonicalHeaderKey(tt.header)) + out.Header.Get("Authorization")
+					v := out.Header.Get(tt.header) + out.Header.Get("Authorization")
 					for _, tok := range tokens {
 						if strings.HasSuffix(v, tok) {
 							return answer(out, 200, ""), nil
@@ -976,7 +977,7 @@ func TestNoCopyThatBaseSendsShowsTheToken(t *testing.T) {
 				resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/"))
 				require.NoError(t, err)
 				require.NoError(t, resp.Body.Close())
-				assert.Equal(t, http.Header{"X-Trace": {"7"}}, resp.Request.Header)
+				assert.Empty(t, resp.Request.Header)
 				for _, out := range sent {
 					assert.Len(t, out.Header, 2, "what Base keeps is as it was sent")
 				}
