@@ -2,11 +2,8 @@ package reauth
 
 import (
 	"bytes"
-	"compress/gzip"
-	"encoding/json"
-	"io"
+	"context"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -32,9 +29,40 @@ const (
 	ReasonStepUp            Reason = "step_up"            // the user has to authenticate again (RFC 9470)
 	ReasonNonce             Reason = "nonce"              // the proof of possession wants a nonce (RFC 9449)
 	ReasonOtherScheme       Reason = "other_scheme"       // the server wants another authentication scheme
+	ReasonAudience          Reason = "audience"           // the token was issued for, or by, another: configure the issuer
+	ReasonSignature         Reason = "signature"          // the request's own signature or timestamp is wrong: see the clock
+	ReasonCSRF              Reason = "csrf"               // an anti-forgery token is missing, which a browser would have
+	ReasonLogin             Reason = "login"              // the refresh token is dead: log in again
+	ReasonUpstream          Reason = "upstream"           // the gateway's own key was refused by its upstream: tell its owner
 	ReasonDenied            Reason = "denied"             // the account, address or key may not do this
 	ReasonQuota             Reason = "quota"              // the balance or quota behind the token is used up
+	ReasonOther             Reason = "other"              // the 401 is about something else than the token
 )
+
+// rank orders the reasons where a response gives several: what a refresh cannot
+// cure before what it can, the specific before the generic. A refused account or
+// address gives way to a token that is said to have expired.
+func (r Reason) rank() int {
+	switch r {
+	case "":
+		return 0
+	case ReasonUnspecified:
+		return 1
+	case ReasonMissing:
+		return 2
+	case ReasonInvalidToken:
+		return 3
+	case ReasonDenied:
+		return 4
+	case ReasonExpired, ReasonRevoked:
+		return 5
+	case ReasonOther, ReasonOtherScheme:
+		return 6
+	case ReasonInsufficientScope, ReasonSignature, ReasonLogin:
+		return 7
+	}
+	return 8
+}
 
 // Refreshable reports whether a fresh token may cure the rejection. Reasons
 // that are not listed above, and the empty one, are not refreshable.
@@ -51,7 +79,7 @@ func (r Reason) Refreshable() bool {
 type Rejection struct {
 	Reason     Reason
 	StatusCode int
-	Code       string      // the server's own error code, bounded and printable; may be empty
+	Code       string      // the server's own error code, bounded, printable, secrets masked; may be empty
 	Message    string      // the server's own words, likewise
 	RequestID  string      // the id to give to the server's support desk; may be empty
 	Challenges []Challenge // all of WWW-Authenticate
@@ -93,33 +121,53 @@ func (f ClassifierFunc) Classify(resp *http.Response, body func() []byte) Reject
 	return f(resp, body)
 }
 
-// classifyUnauthorized is the built-in Classifier. It knows the 401 only; each
-// has a Reason.
+// DefaultClassifier returns the built-in Classifier, to be joined with others.
+//
+// It looks at a 401 only, and gives each a Reason: by the challenges, by what the
+// first 64 KiB of the body say in codes and in words, and by the scheme that was
+// sent. Where these disagree, what a fresh token cannot cure outranks what it
+// can, and the specific the generic. A 401 that says nothing is Unspecified.
+func DefaultClassifier() Classifier { return ClassifierFunc(classifyUnauthorized) }
+
 func classifyUnauthorized(resp *http.Response, body func() []byte) Rejection {
 	if resp.StatusCode != http.StatusUnauthorized {
 		return Rejection{}
 	}
-	rej := Rejection{StatusCode: resp.StatusCode, Challenges: ParseChallenges(resp.Header)}
-	text := decoded(resp.Header, body())
-	rej.Code, rej.Message = codeAndMessage(text)
-	rej.RequestID = requestID(resp.Header, text, nil)
+	return understand(resp, body)
+}
 
-	said := reasonOfChallenges(rej.Challenges, sentScheme(resp.Request))
-	told := reasonOfText(rej.Code + " " + rej.Message)
+// understand returns what a response that is a rejection says.
+func understand(resp *http.Response, body func() []byte) Rejection {
+	rej := Rejection{StatusCode: resp.StatusCode, Challenges: ParseChallenges(resp.Header)}
+	e := explain(resp.Header, body())
+	rej.Code, rej.Message = bounded(e.code, 200), bounded(e.message, 500)
+	id, rank := headerRequestID(resp.Header)
+	if e.idRank > rank {
+		id = e.requestID
+	}
+	rej.RequestID = bounded(id, maxRequestID)
+	said, ours := challenged(rej.Challenges, sentScheme(resp.Request))
+	reason := e.reason
+	if rej.Code == "token_not_valid" && !e.messages {
+		// Django's Simple JWT of a token in the request's body, which is there
+		// to be refreshed; of the one in its header it says more.
+		reason = ReasonLogin
+	}
 	switch {
-	case said != "" && !said.Refreshable() && said != ReasonOtherScheme:
+	case said == ReasonClaims:
 		rej.Reason = said
-	case told != "" && !told.Refreshable():
-		rej.Reason = told
-	case told != "":
-		rej.Reason = told
+	case strings.Contains(e.message, "https://***"):
+		rej.Reason = ReasonUpstream
+	case !ours && said.rank() <= ReasonUnspecified.rank() && (reason.rank() <= ReasonMissing.rank() || reason == ReasonDenied):
+		rej.Reason = ReasonOtherScheme
+	case reason.rank() > said.rank():
+		rej.Reason = reason
 	case said != "":
 		rej.Reason = said
+	case e.elsewhere:
+		rej.Reason = ReasonOther
 	default:
 		rej.Reason = ReasonUnspecified
-	}
-	if said == ReasonClaims {
-		rej.Reason = said
 	}
 	return rej
 }
@@ -136,94 +184,45 @@ func sentScheme(req *http.Request) string {
 	return scheme
 }
 
-// reasonOfChallenges returns what WWW-Authenticate says, or "" for nothing.
-func reasonOfChallenges(challenges []Challenge, sent string) Reason {
-	var found Reason
-	ours := len(challenges) == 0 || sent == ""
+// challenged returns what the challenges say, or "" for nothing, and whether one
+// of them is for a token such as was sent.
+func challenged(challenges []Challenge, sent string) (said Reason, ours bool) {
+	ours = len(challenges) == 0
+	note := func(r Reason) {
+		if r.rank() > said.rank() {
+			said = r
+		}
+	}
 	for _, c := range challenges {
-		ours = ours || strings.EqualFold(c.Scheme, sent) || strings.EqualFold(c.Scheme, "Bearer")
+		switch strings.ToLower(c.Scheme) {
+		case "basic", "digest", "negotiate", "ntlm", "kerberos", "hoba", "mutual", "scram-sha-256", "signature", "aws4-hmac-sha256":
+			ours = ours || sent != "" && strings.EqualFold(c.Scheme, sent)
+			continue
+		case "bearer", "token", "dpop", "":
+			ours = true
+		default:
+			ours = ours || sent == "" || strings.EqualFold(c.Scheme, sent)
+		}
 		switch strings.ToLower(c.Params["error"]) {
-		case "invalid_token":
-			found, ours = ReasonInvalidToken, true
+		case "invalid_token", "token_expired", "expired_token":
+			note(ReasonInvalidToken)
+			ours = true
 		case "insufficient_scope":
-			return ReasonInsufficientScope
+			note(ReasonInsufficientScope)
 		case "insufficient_user_authentication":
-			return ReasonStepUp
+			note(ReasonStepUp)
 		case "insufficient_claims":
-			return ReasonClaims
+			return ReasonClaims, true
 		case "use_dpop_nonce":
-			return ReasonNonce
+			note(ReasonNonce)
+		}
+		if d := c.Params["error_description"]; d != "" {
+			var l listener
+			l.hear(d)
+			note(l.reason)
 		}
 	}
-	if !ours {
-		return ReasonOtherScheme
-	}
-	return found
-}
-
-var (
-	wordsOfQuota   = regexp.MustCompile(`(?i)\bquota|额度|額度|余额|餘額|\b(balance|billing)\b|insufficient_(funds|credit)`)
-	wordsOfURL     = regexp.MustCompile(`https?://[^\s*"']+`)
-	wordsOfDenial  = regexp.MustCompile(`(?i)https://\*|(user|account)[^.]{0,20} (is )?(banned|disabled|suspended|blocked)|\bip\b.{0,30}(not allowed|whitelist|allowlist)|封禁`)
-	wordsOfExpiry  = regexp.MustCompile(`(?i)\bexpired\b|过期|過期`)
-	wordsOfRevoked = regexp.MustCompile(`(?i)\brevoked\b|状态不可用`)
-	wordsOfMissing = regexp.MustCompile(`(?i)未提供令牌|\bmissing\b|\bno (token|credentials)\b`)
-	wordsOfInvalid = regexp.MustCompile(`(?i)invalid[ _-](access[ _-]|api[ _-])?(token|key)|(token|key) (is )?(not valid|invalid)|无效的令牌|無效的令牌`)
-)
-
-// reasonOfText returns what the server's own words say, or "" for nothing.
-func reasonOfText(text string) Reason {
-	text = wordsOfURL.ReplaceAllString(text, "")
-	switch {
-	case wordsOfQuota.MatchString(text):
-		return ReasonQuota
-	case wordsOfDenial.MatchString(text):
-		return ReasonDenied
-	case wordsOfExpiry.MatchString(text):
-		return ReasonExpired
-	case wordsOfRevoked.MatchString(text):
-		return ReasonRevoked
-	case wordsOfInvalid.MatchString(text):
-		return ReasonInvalidToken
-	case wordsOfMissing.MatchString(text):
-		return ReasonMissing
-	}
-	return ""
-}
-
-// decoded returns the body's text: unzipped where it is gzip-coded, within the
-// same bound, and without a byte order mark.
-func decoded(h http.Header, body []byte) []byte {
-	if strings.EqualFold(h.Get("Content-Encoding"), "gzip") {
-		zr, err := gzip.NewReader(bytes.NewReader(body))
-		if err != nil {
-			return nil
-		}
-		body, _ = io.ReadAll(io.LimitReader(zr, peekBytes)) // cut off is no error
-	}
-	return bytes.TrimPrefix(body, []byte("\uFEFF"))
-}
-
-// codeAndMessage returns the error code and message of a JSON body, or the text
-// of another.
-func codeAndMessage(body []byte) (code, message string) {
-	var v any
-	if json.Unmarshal(body, &v) != nil {
-		return "", bounded(string(body), 500)
-	}
-	top, _ := v.(map[string]any)
-	if inner, ok := top["error"].(map[string]any); ok {
-		top = inner
-	}
-	text := func(keys ...string) string {
-		for _, k := range keys {
-			if s, ok := top[k].(string); ok && s != "" {
-				return bounded(s, 500)
-			}
-		}
-		return ""
-	}
-	return text("code", "error"), text("message", "error_description", "detail", "error")
+	return said, ours
 }
 
 // bounded is printable, for text that may be long.
@@ -231,49 +230,131 @@ func bounded(s string, max int) string {
 	return printable(s[:min(len(s), max*utf8.UTFMax)], max)
 }
 
-// requestIDHeaders are looked at in this order: the first was made for the
-// support desk, the last are traces.
-var requestIDHeaders = []string{
-	"X-Oneapi-Request-Id", "X-Request-Id", "Request-Id", "X-Amzn-Requestid", "X-Amz-Request-Id",
-	"X-Ms-Request-Id", "X-Github-Request-Id", "Audit-Id", "X-Kong-Request-Id", "X-Correlation-Id",
-	"X-Trace-Id", "Cf-Ray", "Traceparent",
-}
-
-var requestIDText = regexp.MustCompile(`(?i)[(（]\s*(?:request[ _-]?id|请求\s*ID|請求\s*ID)\s*[:：]\s*([^\s)）]+)`)
-
 // maxRequestID bounds what is taken for a request id.
 const maxRequestID = 128
 
-// RequestID returns the id by which the server knows the request, to be given
-// to its support desk: from resp's headers, or from the body of a rejection
-// that a Transport has read. It is printable and has at most 128 characters;
-// it is empty where there is none.
+// RequestID returns the id by which the server knows the request, to be given to
+// its support desk; "" if there is none. It is printable and has at most 128
+// characters. Of several, in headers and body, it is the one that was made for
+// that purpose.
+//
+// It asks OutcomeOf first. Of an error, or of a text that is no event stream, it
+// reads the first 64 KiB of the body, within one second; the body can be read
+// from its beginning all the same.
 func RequestID(resp *http.Response) string {
 	if resp == nil {
 		return ""
 	}
-	if id := requestID(resp.Header, nil, nil); id != "" {
-		return id
-	}
-	if o, ok := OutcomeOf(resp); ok {
+	if o, ok := OutcomeOf(resp); ok && o.RequestID() != "" {
 		return o.RequestID()
 	}
-	return ""
+	id, rank := headerRequestID(resp.Header)
+	if resp.StatusCode >= 400 || isText(resp.Header.Get("Content-Type")) {
+		ctx := context.Background()
+		if resp.Request != nil {
+			ctx = resp.Request.Context()
+		}
+		ahead, ok := resp.Body.(*peek)
+		if !ok {
+			ahead = peekable(resp, ctx)
+		}
+		if e := explain(resp.Header, ahead.bytes()); e.idRank > rank {
+			id = e.requestID
+		}
+	}
+	return bounded(id, maxRequestID)
 }
 
-// requestID looks at the caller's headers, the known ones, and the body's text.
-func requestID(h http.Header, body []byte, own []string) string {
-	for _, keys := range [][]string{own, requestIDHeaders} {
-		for _, key := range keys {
-			for _, v := range headerValues(h, http.CanonicalHeaderKey(key)) {
-				if id := bounded(v, maxRequestID); id != "" {
-					return id
-				}
+// isText reports whether a body of the type may hold an error in words.
+func isText(contentType string) bool {
+	t := strings.ToLower(contentType)
+	return t == "" || strings.Contains(t, "json") || strings.Contains(t, "xml") || strings.HasPrefix(t, "text/") && !strings.HasPrefix(t, "text/event-stream")
+}
+
+// requestID returns the request id of the headers: of the caller's own, else of
+// those that are known by their names.
+func requestID(h http.Header, own []string) string {
+	for _, key := range own {
+		for _, v := range headerValues(h, http.CanonicalHeaderKey(key)) {
+			if id := bounded(v, maxRequestID); id != "" {
+				return id
 			}
 		}
 	}
-	if m := requestIDText.FindSubmatch(body); m != nil {
-		return bounded(string(m[1]), maxRequestID)
+	id, _ := headerRequestID(h)
+	return id
+}
+
+// headerRequestID returns the request id of the header whose name promises most,
+// and how much that is.
+func headerRequestID(h http.Header) (id string, best int) {
+	found := ""
+	for k, vv := range h {
+		rank := requestIDRank(k)
+		if rank == 0 || rank < best || rank == best && k > found { // of two alike, always the same
+			continue
+		}
+		for _, v := range vv {
+			if strings.HasPrefix(v, "{") { // X-Gitlab-Meta
+				e := &explanation{}
+				e.json(v)
+				v = e.requestID
+			}
+			if v = bounded(v, maxRequestID); v != "" {
+				id, best, found = v, rank, k
+				break
+			}
+		}
 	}
-	return ""
+	return id, best
+}
+
+// requestIDRank returns what a header's name promises: the higher, the more the
+// id was made for the support desk; 0 for none. A vendor's own request id comes
+// first, then the customary ones, then those of logs and errors, and last what
+// belongs to a proxy, a trace or the client.
+func requestIDRank(name string) int {
+	var room [48]byte
+	if len(name) > len(room) {
+		return 0
+	}
+	n := room[:0]
+	for i := 0; i < len(name); i++ {
+		switch c := name[i]; {
+		case 'A' <= c && c <= 'Z':
+			n = append(n, c|0x20)
+		case c != '-' && c != '_':
+			n = append(n, c)
+		}
+	}
+	has := func(s string) bool { return bytes.Contains(n, []byte(s)) }
+	switch string(n) {
+	case "xrequestid":
+		return 80
+	case "requestid":
+		return 79
+	case "xgitlabmeta":
+		return 85
+	case "auditid", "apnsid", "intuittid", "cfray":
+		return 60
+	case "xamzcfid":
+		return 55
+	case "traceparent":
+		return 10
+	case "xcloudtracecontext", "xamzntraceid":
+		return 20
+	}
+	switch {
+	case has("client"), has("parent"), has("span"):
+		return 0
+	case has("correlation"), has("activityid"), has("operationid"):
+		return 50
+	case has("requestid"), has("reqid"):
+		return 90
+	case has("debugid"), has("trackingid"), has("logid"), has("errorid"), has("incidentid"), has("supportid"), has("tracetoken"), has("transactionid"):
+		return 70
+	case has("traceid"):
+		return 40
+	}
+	return 0
 }

@@ -116,7 +116,7 @@ func TestFreshTokenIsNotWastedOnWhatItCannotCure(t *testing.T) {
 		{"disabled account", 401, json, `{"error":{"message":"Your account is disabled, please contact support","code":"account_disabled"}}`, reauth.ReasonDenied},
 		{"banned user", 401, json, classifyGateway("用户已被封禁"), reauth.ReasonDenied},
 		{"IP not allowed", 401, json, `{"error":{"message":"Your IP 203.0.113.7 is not allowed to use this key"}}`, reauth.ReasonDenied},
-		{"the gateway's own key upstream", 401, json, `{"error":{"message":"Incorrect API key provided: sk-up***. You can find your API key at https://***.com/***/***","type":"invalid_request_error","code":"invalid_api_key"}}`, reauth.ReasonDenied},
+		{"the gateway's own key upstream", 401, json, `{"error":{"message":"Incorrect API key provided: sk-up***. You can find your API key at https://***.com/***/***","type":"invalid_request_error","code":"invalid_api_key"}}`, reauth.ReasonUpstream},
 		{"only Basic", 401, []string{"WWW-Authenticate", `Basic realm="x"`}, "", reauth.ReasonOtherScheme},
 		{"403 invalid_token", 403, []string{"WWW-Authenticate", `Bearer error="invalid_token"`}, "", ""},
 		{"403 in the gateway's words", 403, json, classifyGateway("无效的令牌"), ""},

@@ -90,14 +90,18 @@ func shares(word string, secrets []string) bool {
 // printable returns s with blanks and control characters folded into single
 // spaces, what else cannot be printed left out, cut to max runes.
 func printable(s string, max int) string {
+	if len(s) < max && isPlain(s) { // most are
+		return s
+	}
 	var b strings.Builder
+	b.Grow(min(len(s), max*utf8.UTFMax))
 	n, blank := 0, false
 	for _, r := range s {
-		if unicode.IsSpace(r) || unicode.IsControl(r) || r == utf8.RuneError {
+		if r == ' ' || r < utf8.RuneSelf && isBlank(byte(r)) || r == utf8.RuneError || r > unicode.MaxASCII && (unicode.IsSpace(r) || unicode.IsControl(r)) {
 			blank = true
 			continue
 		}
-		if !unicode.IsPrint(r) {
+		if r > unicode.MaxASCII && !unicode.IsPrint(r) {
 			continue
 		}
 		gap := 0
@@ -117,6 +121,16 @@ func printable(s string, max int) string {
 		n++
 	}
 	return b.String()
+}
+
+// isPlain reports whether s has no other than visible ASCII characters.
+func isPlain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // A maskedError prints as text that was made safe to log; errors.Is and

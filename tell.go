@@ -114,6 +114,18 @@ func (o *Outcome) hint() string {
 		return "the server wants a proof of possession with its nonce, which a bearer token has not"
 	case ReasonOtherScheme:
 		return "the server wants another authentication scheme: see WWW-Authenticate and Transport.Scheme"
+	case ReasonAudience:
+		return "have the issuer make tokens for this server: audience or issuer are not those it expects"
+	case ReasonSignature:
+		return "check the signature of the request, and this machine's clock"
+	case ReasonCSRF:
+		return "send the anti-forgery token that the server wants, or use an endpoint that is not for browsers"
+	case ReasonLogin:
+		return "log in again and hand the token to Credential.Set"
+	case ReasonUpstream:
+		return "tell the gateway's owner: its own key was refused, the one that was sent is fine"
+	case ReasonOther:
+		return "read the server's message: it is about something else than the token"
 	case ReasonQuota:
 		return "top up the balance or quota behind the token"
 	case ReasonDenied:
@@ -142,7 +154,7 @@ func (t *Transport) secrets(req *http.Request, sent ...*held) []string {
 // requestID returns the request id of the response's headers, unless it is one
 // of the secrets.
 func (t *Transport) requestID(resp *http.Response, secrets []string) string {
-	return safeID(requestID(resp.Header, nil, t.RequestIDHeaders), secrets)
+	return safeID(requestID(resp.Header, t.RequestIDHeaders), secrets)
 }
 
 func safeID(id string, secrets []string) string {

@@ -192,7 +192,7 @@ func (t *Transport) configure() {
 		t.keep = defaultReplay
 	}
 	if t.Classifier == nil {
-		t.classifier = ClassifierFunc(classifyUnauthorized)
+		t.classifier = DefaultClassifier()
 	}
 	t.origins, t.err = parseOrigins(t.Origins)
 	switch {
