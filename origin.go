@@ -129,3 +129,35 @@ func allTrusted(req *http.Request, trusted func(origin) bool) bool {
 	}
 	return false
 }
+
+// destination returns why the token must not go where the request goes, or an
+// error if nothing must (step 1).
+func (t *Transport) destination(req *http.Request) (withheld string, insecure error) {
+	if t.Origins == nil && req.Response == nil && req.URL.Scheme == "https" {
+		return "", nil
+	}
+	here := originOf(req.URL)
+	listed := func(o origin) bool {
+		for _, l := range t.origins {
+			if l.covers(o) {
+				return true
+			}
+		}
+		return false
+	}
+	trusted := listed
+	if t.Origins == nil {
+		trusted = func(o origin) bool { return o == here }
+	} else if !listed(here) {
+		return withheldOrigin, nil
+	}
+	switch {
+	case !allTrusted(req, trusted):
+		return withheldRedirect, nil
+	case t.Origins != nil, here.scheme == "https", here.scheme == "http" && here.loopback():
+		return "", nil
+	case here.scheme == "http":
+		return "", fmt.Errorf("%w, and %s is another machine: use https, or, if you trust the network in between, list it: Origins: []string{%q}", ErrInsecure, here, here.String())
+	}
+	return "the scheme is neither https nor http", nil
+}

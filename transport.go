@@ -98,18 +98,6 @@ type Transport struct {
 	warned sync.Once // that a request's own credential makes this inert
 }
 
-// A config is what a Transport's fields come to.
-type config struct {
-	err        error
-	base       http.RoundTripper
-	key        string // of the header, canonical
-	scheme     string
-	prefix     string // scheme and a blank
-	origins    []origin
-	classifier Classifier
-	keep       int64
-}
-
 const (
 	defaultRetryWait = 100 * time.Millisecond
 	defaultReplay    = 1 << 20
@@ -169,59 +157,6 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// configure sets config.
-func (t *Transport) configure() {
-	t.base, t.key, t.scheme, t.classifier, t.keep = t.Base, t.Header, t.Scheme, t.Classifier, max(t.MaxReplayBytes, 0)
-	if t.Base == nil {
-		t.base = http.DefaultTransport
-	}
-	if t.Header == "" {
-		t.key = "Authorization"
-	}
-	t.key = http.CanonicalHeaderKey(t.key)
-	if t.Scheme == "" && t.key == "Authorization" {
-		t.scheme = "Bearer"
-	}
-	if t.Scheme == NoScheme {
-		t.scheme = ""
-	}
-	if t.scheme != "" {
-		t.prefix = t.scheme + " "
-	}
-	if t.MaxReplayBytes == 0 {
-		t.keep = defaultReplay
-	}
-	if t.Classifier == nil {
-		t.classifier = DefaultClassifier()
-	}
-	t.origins, t.err = parseOrigins(t.Origins)
-	switch {
-	case t.err != nil:
-		t.err = fmt.Errorf("reauth: Transport.%w", t.err)
-	case isNil(t.base):
-		t.err = fmt.Errorf("reauth: Transport.Base is a nil %T", t.base)
-	case isNil(t.classifier):
-		t.err = fmt.Errorf("reauth: Transport.Classifier is a nil %T", t.classifier)
-	case t.Credential == nil && t.CredentialFor == nil:
-		t.err = errors.New("reauth: the Transport has no Credential: set Credential or CredentialFor")
-	case !isFieldName(t.key):
-		t.err = fmt.Errorf("reauth: Transport.Header %q is no header name", bounded(t.Header, 100))
-	case t.scheme != "" && !isFieldName(t.scheme):
-		t.err = fmt.Errorf("reauth: Transport.Scheme %q is no authentication scheme", bounded(t.Scheme, 100))
-	}
-}
-
-// isFieldName reports whether s is a token of RFC 9110 §5.6.2, as the names of
-// headers and schemes are.
-func isFieldName(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
-			return false
-		}
-	}
-	return s != ""
-}
-
 // Format implements fmt.Formatter: it prints no field, as they may hold secrets.
 func (t *Transport) Format(f fmt.State, _ rune) {
 	if t == nil {
@@ -277,38 +212,6 @@ func (t *Transport) permit(req *http.Request, m *mark, own []string) (*Credentia
 		return nil, withheldOwn, nil
 	}
 	return cred, "", insecure
-}
-
-// destination returns why the token must not go where the request goes, or an
-// error if nothing must (step 1).
-func (t *Transport) destination(req *http.Request) (withheld string, insecure error) {
-	if t.Origins == nil && req.Response == nil && req.URL.Scheme == "https" {
-		return "", nil
-	}
-	here := originOf(req.URL)
-	listed := func(o origin) bool {
-		for _, l := range t.origins {
-			if l.covers(o) {
-				return true
-			}
-		}
-		return false
-	}
-	trusted := listed
-	if t.Origins == nil {
-		trusted = func(o origin) bool { return o == here }
-	} else if !listed(here) {
-		return withheldOrigin, nil
-	}
-	switch {
-	case !allTrusted(req, trusted):
-		return withheldRedirect, nil
-	case t.Origins != nil, here.scheme == "https", here.scheme == "http" && here.loopback():
-		return "", nil
-	case here.scheme == "http":
-		return "", fmt.Errorf("%w, and %s is another machine: use https, or, if you trust the network in between, list it: Origins: []string{%q}", ErrInsecure, here, here.String())
-	}
-	return "the scheme is neither https nor http", nil
 }
 
 // foreign reports whether there is a credential among the values that is not one
