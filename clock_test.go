@@ -146,7 +146,7 @@ func TestSourceWithoutANewerTokenIsNotAskedOnEachRequest(t *testing.T) {
 		end := begin.Add(time.Hour)
 		log := &journal{}
 		iss := &paceIssuer{do: func(int, reauth.Stale) (reauth.Token, error) {
-			if time.Since(begin) > 59*time.Minute+30*time.Second {
+			if time.Since(begin) >= time.Hour {
 				return reauth.Token{AccessToken: "T2", Expiry: end.Add(time.Hour)}, nil
 			}
 			return reauth.Token{AccessToken: "T1", Expiry: end}, nil
@@ -164,10 +164,15 @@ func TestSourceWithoutANewerTokenIsNotAskedOnEachRequest(t *testing.T) {
 			require.Equal(t, http.StatusOK, get(t, rt, "https://api.test/").StatusCode)
 			_, err := cred.Peek()
 			require.NoError(t, err, "it is no failure")
-			time.Sleep(100 * time.Millisecond)
+			if last := time.Since(begin) - 59*time.Minute; last >= 0 && last < time.Minute {
+				time.Sleep(5 * time.Millisecond)
+			} else {
+				time.Sleep(100 * time.Millisecond)
+			}
 		}
 		assert.Greater(t, iss.count(), 3, "it is asked again")
 		assert.LessOrEqual(t, paceBusiest(iss.times(), time.Minute), paceFirstMinute+1, "paced")
+		assert.LessOrEqual(t, iss.since(begin.Add(59*time.Minute)), paceLaterMinute+2, "more and more so, though less and less time is left")
 		assert.Zero(t, failures.Load())
 		assert.NotContains(t, log.text(), `"WARN"`)
 		tok, err := cred.Token(t.Context())

@@ -934,6 +934,9 @@ func defaultPace(failures int) time.Duration {
 func newRefreshError(f *flight, tok Token, err error, retryAt time.Time) *RefreshError {
 	old := f.stale.Token
 	e := &RefreshError{Rejection: f.stale.Rejection, RetryAt: retryAt, err: func() error { return err }}
+	if tok.AccessToken == Placeholder { // no secret, and what the error is about
+		tok.AccessToken = ""
+	}
 	text := "refresh failed: " + maskedText(err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
 	switch {
 	case old.RefreshToken != "" && answerLost(err):
