@@ -25,16 +25,14 @@ type Challenge struct {
 // it cannot read it skips. It never fails, and takes time in proportion to the
 // header, of which it reads 64 KiB.
 func ParseChallenges(h http.Header) []Challenge {
-	var all []Challenge
+	var p challengeParser
 	budget := maxChallengeBytes
 	for _, line := range headerValues(h, "Www-Authenticate") {
 		line = line[:min(len(line), budget)]
 		budget -= len(line)
-		p := challengeParser{s: line}
-		all = append(all, p.parse()...)
-		all = all[:min(len(all), maxChallenges)]
+		p.parse(line)
 	}
-	return all
+	return p.all
 }
 
 // headerValues returns all values of the canonical key. Like HTTP, and unlike
@@ -49,20 +47,23 @@ func headerValues(h http.Header, key string) []string {
 	return all
 }
 
-// A challengeParser reads one line, byte by byte and never backwards.
+// A challengeParser reads lines one after another, as if they were one with a
+// comma in between (RFC 9110 §5.3), byte by byte and never backwards.
 type challengeParser struct {
-	s    string
+	all      []Challenge
+	repeated map[string]bool // names that the last challenge has more than once
+
+	s    string // the line
 	i    int
-	open bool // a quote was seen to stay open to the end: so will every later one
+	open bool // a quote was seen to stay open to its end: so will every later one
 }
 
-func (p *challengeParser) parse() []Challenge {
-	var all []Challenge
-	repeated := map[string]bool{}
+func (p *challengeParser) parse(line string) {
+	p.s, p.i, p.open = line, 0, false
 	for {
 		p.skip(isSeparator)
-		if p.i == len(p.s) || len(all) == maxChallenges {
-			return all
+		if p.i == len(p.s) {
+			return
 		}
 		word := p.word()
 		switch {
@@ -70,28 +71,35 @@ func (p *challengeParser) parse() []Challenge {
 			p.i++
 		case p.assigned():
 			name := strings.ToLower(word)
-			value := p.value(name)
-			if len(all) == 0 { // parameters of no scheme
-				continue
-			}
-			c := &all[len(all)-1]
-			if c.Params == nil {
-				c.Params = map[string]string{}
-			}
-			if _, seen := c.Params[name]; seen || repeated[name] {
-				delete(c.Params, name)
-				repeated[name] = true
-				continue
-			}
-			c.Params[name] = value
+			p.param(name, p.value(name))
+		case len(p.all) == maxChallenges:
+			return
 		default:
-			c := Challenge{Scheme: word}
 			p.skip(isBlank)
-			c.Token68 = p.token68()
-			all = append(all, c)
-			clear(repeated)
+			p.all = append(p.all, Challenge{Scheme: word, Token68: p.token68()})
+			p.repeated = nil
 		}
 	}
+}
+
+// param adds a parameter to the last challenge.
+func (p *challengeParser) param(name, value string) {
+	if len(p.all) == 0 { // parameters of no scheme
+		return
+	}
+	c := &p.all[len(p.all)-1]
+	if _, seen := c.Params[name]; seen || p.repeated[name] {
+		delete(c.Params, name)
+		if p.repeated == nil {
+			p.repeated = map[string]bool{}
+		}
+		p.repeated[name] = true
+		return
+	}
+	if c.Params == nil {
+		c.Params = map[string]string{}
+	}
+	c.Params[name] = value
 }
 
 func isBlank(c byte) bool     { return c <= ' ' || c == 0x7f }

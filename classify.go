@@ -107,7 +107,8 @@ func (r Rejection) claims() string {
 // else is zero. body reads the first 64 KiB of the body, within one second, and
 // only when it is called, so that no stream is held up by a Classifier that
 // looks at nothing but the status; the caller still reads the body from its
-// beginning. resp.Request is the request as it was sent, its token redacted.
+// beginning. resp.Request is the request as it was sent, the token or the caller's
+// own credential redacted.
 // Classify must neither read nor close resp.Body, nor keep what body returns.
 type Classifier interface {
 	Classify(resp *http.Response, body func() []byte) Rejection
@@ -274,6 +275,15 @@ func isText(contentType string) bool {
 // requestID returns the request id of the headers: of the caller's own, else of
 // those that are known by their names.
 func requestID(h http.Header, own []string) string {
+	if id := ownRequestID(h, own); id != "" {
+		return id
+	}
+	id, _ := headerRequestID(h)
+	return id
+}
+
+// ownRequestID returns the request id of the caller's own headers.
+func ownRequestID(h http.Header, own []string) string {
 	for _, key := range own {
 		for _, v := range headerValues(h, http.CanonicalHeaderKey(key)) {
 			if id := bounded(v, maxRequestID); id != "" {
@@ -281,8 +291,7 @@ func requestID(h http.Header, own []string) string {
 			}
 		}
 	}
-	id, _ := headerRequestID(h)
-	return id
+	return ""
 }
 
 // headerRequestID returns the request id of the header whose name promises most,

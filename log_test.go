@@ -97,7 +97,7 @@ func TestRejectionNeverGoesWithoutItsOneRecord(t *testing.T) {
 		{name: "another scheme", replies: []logReply{{401, "", []string{"WWW-Authenticate", `Basic realm="x"`}}}, level: slog.LevelWarn,
 			want: map[string]any{"reason": "other_scheme"}, hint: "Transport.Scheme"},
 		{name: "the issuer is down", replies: []logReply{dead}, from: never, level: slog.LevelWarn,
-			want: map[string]any{"status": 401., "reason": "invalid_token", "request_id": "first", "first_request_id": "", "why": "there is no fresh token", "retry_in": nil, "token": fingerprintOf("T0")}, hint: "by itself"},
+			want: map[string]any{"status": 401., "reason": "invalid_token", "request_id": "first", "first_request_id": "", "why": "there is no fresh token", "retry_in": nil, "token": fingerprintOf("T0")}, hint: "after retry_in"},
 		{name: "the login is gone", replies: []logReply{dead}, from: gone, level: slog.LevelWarn,
 			want: map[string]any{"request_id": "first", "retry_in": ""}, hint: "Credential.Set"},
 		{name: "too large to replay", replies: []logReply{dead}, level: slog.LevelWarn,

@@ -141,7 +141,11 @@ type maskedError struct {
 }
 
 func masked(prefix string, err error, secrets ...string) *maskedError {
-	return &maskedError{prefix + maskedText(err, secrets...), func() error { return err }}
+	text := prefix + maskedText(err, secrets...)
+	if isNil(err) { // errors.As would call its methods
+		err = nil
+	}
+	return &maskedError{text, func() error { return err }}
 }
 
 // maskedText returns the text of a foreign error, made safe to log.

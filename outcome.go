@@ -27,8 +27,8 @@ type Attempt struct {
 	Token      string // fingerprint of the token that it carried
 }
 
-// Cured reports whether the request was rejected, and accepted when it was sent
-// again.
+// Cured reports whether the request was rejected, and answered without another
+// rejection when it was sent again.
 func (o Outcome) Cured() bool {
 	return o.Rejection.Reason != "" && o.Retry.StatusCode != 0 && o.Err == nil
 }
@@ -48,11 +48,11 @@ func OutcomeOf(resp *http.Response) (Outcome, bool) {
 	if resp == nil || resp.Request == nil {
 		return Outcome{}, false
 	}
-	o, ok := resp.Request.Context().Value(outcomeKey{}).(*Outcome)
-	if !ok {
+	m := markOf(resp.Request.Context())
+	if m == nil || m.answered == nil {
 		return Outcome{}, false
 	}
-	return *o, true
+	return *m.answered, true
 }
 
 // WithOutcome returns a context for a request, and a function that returns the
@@ -81,16 +81,14 @@ func (r *recorder) last() Outcome {
 	return r.o
 }
 
-type (
-	markKey    struct{}
-	outcomeKey struct{}
-)
+type markKey struct{}
 
 // A mark is all that a context says to this package, in one value, so that a
 // request looks it up once. It is not changed. Its methods take a nil mark.
 type mark struct {
 	withoutToken bool
 	outcome      *recorder
+	answered     *Outcome      // of the request that this one, a response's, shows
 	refreshing   []*Credential // the request is made by the refresh of the last, which is made by that of the one before …
 }
 
@@ -121,6 +119,14 @@ func (m *mark) and(c *Credential) []*Credential {
 
 // recording reports whether WithOutcome is waiting for the outcome.
 func (m *mark) recording() bool { return m != nil && m.outcome != nil }
+
+// forget takes from a response's request what the context of the caller's says
+// of an earlier request: he may have made it from that one's response.
+func (m *mark) forget(resp *http.Response) {
+	if m != nil && m.answered != nil {
+		resp.Request = resp.Request.WithContext(withMark(resp.Request.Context(), func(m *mark) { m.answered = nil }))
+	}
+}
 
 // record keeps the outcome for WithOutcome.
 func (m *mark) record(o Outcome) {

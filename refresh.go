@@ -159,7 +159,8 @@ type Credential struct {
 
 	// OnRefresh is called after each refresh, on the refresh's goroutine, when
 	// its result is in force and before those who waited for it go on. It must
-	// not wait for a request.
+	// not wait for a request, nor call Close. A refresh that was given up on is
+	// told twice if its result comes after all.
 	OnRefresh func(Refresh)
 
 	// held is what requests carry now; nil if there is nothing. It is read
@@ -214,7 +215,9 @@ const (
 )
 
 // Token returns a token for a request: at once if the one held is fresh, else
-// after a refresh. It fails with a *RefreshError if there is none, with ErrClosed
+// after a refresh. One that seemed to have expired when it came is returned until
+// a Transport has seen what a server says of it, or Renew is called: this
+// machine's clock may be wrong. It fails with a *RefreshError if there is none, with ErrClosed
 // or ErrLoggedOut, or with the cause of ctx if that ends before.
 func (c *Credential) Token(ctx context.Context) (Token, error) {
 	h, err := c.hold(ctx)
@@ -233,6 +236,9 @@ func (c *Credential) Token(ctx context.Context) (Token, error) {
 // his own and has the new token rejected too calls it again with that: it takes
 // this for a failed refresh, and the next one is paced.
 func (c *Credential) Renew(ctx context.Context, rejected Token, why Rejection) (Token, error) {
+	if why.Reason == "" { // which would mean "ahead of expiry"
+		why.Reason = ReasonUnspecified
+	}
 	h, err := c.renew(ctx, rejected, why)
 	if err != nil {
 		return Token{}, err
@@ -614,6 +620,9 @@ func (c *Credential) fly(f *flight, m *mark) {
 func (c *Credential) obtain(ctx context.Context, f *flight) (Token, error) {
 	old := f.stale.Token
 	tok, err := c.Refresher.Refresh(ctx, f.stale)
+	if err != nil && isNil(err) { // its methods may panic, and not only here
+		err = fmt.Errorf("the Refresher returned a nil %T as its error", err)
+	}
 	if err != nil {
 		return tok, err
 	}

@@ -83,6 +83,16 @@ func (r *replay) supersede() (io.ReadCloser, bool) {
 	return sendBody{r, 1}, true
 }
 
+// isLost reports whether more was read than is kept.
+func (r *replay) isLost() bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
+}
+
 // pass ends the recording: there will be no retry. A body that the first send
 // has closed already is closed now.
 func (r *replay) pass() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -14,7 +15,7 @@ import (
 func (t *Transport) tell(req *http.Request, resp *http.Response, o *Outcome) {
 	ctx := req.Context()
 	if resp != nil && resp.Request != nil {
-		resp.Request = resp.Request.WithContext(context.WithValue(resp.Request.Context(), outcomeKey{}, o))
+		resp.Request = resp.Request.WithContext(withMark(resp.Request.Context(), func(m *mark) { m.answered = o }))
 	}
 	markOf(ctx).record(*o)
 	t.log(ctx, req, o)
@@ -27,15 +28,15 @@ func (t *Transport) tell(req *http.Request, resp *http.Response, o *Outcome) {
 func (t *Transport) log(ctx context.Context, req *http.Request, o *Outcome) {
 	l := logger(t.Logger)
 	if o.Withheld == withheldOwn && o.Rejection.Reason != "" {
-		t.warned.Do(func() {
+		if !t.warned.Swap(true) { // not a sync.Once, which would be locked while the log is written
 			l.LogAttrs(ctx, slog.LevelWarn, "reauth: a request that brings its own credential was rejected, and is left alone",
 				append(t.attrs(req, o), slog.String("hint", "remove "+t.key+" from the request, or the key from the SDK's options and environment; or give the SDK reauth.Placeholder; or set Transport.Override"))...)
-		})
+		}
 		return
 	}
 	switch {
 	case o.Rejection.Reason == "":
-		l.LogAttrs(ctx, slog.LevelDebug, "reauth: token withheld", slog.String("why", o.Withheld), slog.String("host", req.URL.Host))
+		l.LogAttrs(ctx, slog.LevelDebug, "reauth: token withheld", slog.String("why", o.Withheld), slog.String("host", bounded(req.URL.Host, 255)))
 	case o.Cured():
 		l.LogAttrs(ctx, slog.LevelInfo, "reauth: rejected, and cured by a fresh token", t.attrs(req, o)...)
 	default:
@@ -84,12 +85,14 @@ func (t *Transport) attrs(req *http.Request, o *Outcome) []slog.Attr {
 func (o *Outcome) hint() string {
 	var failure *RefreshError
 	switch {
+	case o.Took > 0 && o.NoRetry == "" && o.Retry.StatusCode == 0 && o.Withheld == "" && failure == nil:
+		return "the connection broke on the retry: the server may have acted on it, so send it again only if that does no harm"
 	case o.Retry.StatusCode != 0:
 		return "the server refuses fresh tokens too: give its support both request ids, and see whether issuer, audience and scopes are those it expects"
 	case errors.As(o.Err, &failure) && failure.Permanent():
 		return "log in again and hand the token to Credential.Set"
 	case failure != nil:
-		return "see the record of the failed refresh; it is tried again by itself"
+		return "the first request after retry_in asks the Refresher again; the error says what it met"
 	case errors.Is(o.Err, ErrLoggedOut):
 		return "send the request again if it is to go out under the new login"
 	case errors.Is(o.Err, ErrClosed):
@@ -192,6 +195,9 @@ func (r *Rejection) redact(secrets []string) {
 		for name, v := range c.Params {
 			if shares(name, folded) {
 				delete(c.Params, name)
+			} else if name == "claims" && !slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(v, s) }) {
+				// Base64 of JSON, as JWTs are: they share words that are no
+				// secret, and the Refresher needs it whole.
 			} else if shares(v, secrets) {
 				c.Params[name] = mask(v, 500, secrets...)
 			}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -90,12 +91,14 @@ type Transport struct {
 	Logger *slog.Logger
 
 	// OnOutcome is called once for each request that was rejected or had the
-	// token withheld, before RoundTrip returns, with the request's context.
+	// token withheld, before RoundTrip returns, with the request's context. It is
+	// not called for requests made with WithoutToken or by a Refresher, nor for
+	// those without an answer to their first send.
 	OnOutcome func(context.Context, Outcome)
 
 	once   sync.Once
-	config           // what the fields come to; set by once
-	warned sync.Once // that a request's own credential makes this inert
+	config             // what the fields come to; set by once
+	warned atomic.Bool // that a request's own credential makes this inert
 }
 
 const (
@@ -137,7 +140,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	rej, ahead := t.classify(req, resp, h, nil)         // 4
 	if rej == nil {
 		body.pass()
-		t.accepted(req, resp, m, cred, h)
+		t.accepted(req, resp, err, m, cred, h)
 		return resp, err
 	}
 	x := &exchange{t: t, req: req, plain: plain, resp: resp, ahead: ahead, body: body, cred: cred, held: h, began: time.Now()}
@@ -321,6 +324,7 @@ func (t *Transport) sendWithout(req *http.Request, m *mark, why string) (*http.R
 	resp.Request = shown(req, resp.Request, out)
 	o := Outcome{First: attempt(resp, nil, t.requestID(resp, t.secrets(req))), Withheld: why}
 	if why == withheldAsked || why == withheldRefresh {
+		m.forget(resp)
 		m.record(o)
 		return resp, err
 	}
@@ -367,8 +371,10 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, h, before *
 	}
 	secrets := t.secrets(req, h, before)
 	rej.redact(secrets)
-	if id := t.requestID(resp, secrets); id != "" && (rej.RequestID == "" || len(t.RequestIDHeaders) > 0) {
+	if id := safeID(ownRequestID(resp.Header, t.RequestIDHeaders), secrets); id != "" {
 		rej.RequestID = id
+	} else if rej.RequestID == "" {
+		rej.RequestID = t.requestID(resp, secrets)
 	}
 	return rej, ahead
 }
@@ -377,21 +383,30 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, h, before *
 func (t *Transport) redacted(req *http.Request, h *held) *http.Request {
 	c := *req
 	c.Body, c.GetBody = nil, nil
-	c.Header = req.Header.Clone()
+	c.Header = make(http.Header, len(req.Header)+1)
+	copyHeader(c.Header, req.Header, t.key)
+	c.Header = c.Header.Clone()
 	if h != nil {
-		if c.Header == nil {
-			c.Header = http.Header{}
-		}
 		c.Header[t.key] = []string{t.prefix + "[redacted]"}
+	} else if own := headerValues(req.Header, t.key); len(own) > 0 {
+		scheme, _, _ := strings.Cut(strings.TrimSpace(own[0]), " ")
+		c.Header[t.key] = []string{scheme + " [redacted]"}
+		if scheme == bare(own[0]) { // no scheme, but the credential itself
+			c.Header[t.key] = []string{"[redacted]"}
+		}
 	}
 	return &c
 }
 
 // accepted takes note of a request that was not rejected.
-func (t *Transport) accepted(req *http.Request, resp *http.Response, m *mark, cred *Credential, h *held) {
+func (t *Transport) accepted(req *http.Request, resp *http.Response, err error, m *mark, cred *Credential, h *held) {
 	if resp == nil {
+		if m.recording() {
+			m.record(Outcome{Err: masked("reauth: Base: ", err, t.secrets(req, h)...)})
+		}
 		return
 	}
+	m.forget(resp)
 	t.prove(resp, cred, h, false)
 	if m.recording() {
 		m.record(Outcome{First: attempt(resp, h, t.requestID(resp, t.secrets(req, h)))})
@@ -420,8 +435,11 @@ type exchange struct {
 	next  *held         // what replaces it
 	again io.ReadCloser // the body of the retry
 	began time.Time     // when the rejection came
+	delay time.Duration // before the retry: jittered, or Retry-After
 	Outcome
 }
+
+const bodyLost = "more of the body was sent than is kept: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue"
 
 const endedSession = "the request belongs to a session that has ended"
 
@@ -438,7 +456,14 @@ func (x *exchange) renew() bool {
 		return x.giveUp("a fresh token does not cure "+string(r), nil)
 	}
 	x.ahead.bytes()
-	if after, ok := x.retryAfter(); ok && !x.bearable(after) {
+	x.delay = retryWait(x.t.RetryWait)
+	after, asked := x.retryAfter()
+	if asked {
+		x.delay = after
+	}
+	// The default wait is short beside a refresh, so for that the deadline is
+	// looked at when the token is there.
+	if (asked || x.t.RetryWait > 0) && !x.bearable(x.delay) {
 		x.cred.renewSoon(x.req.Context(), x.held.Token, x.Rejection) // for the next request
 		return false
 	}
@@ -466,12 +491,15 @@ func (x *exchange) bearable(wait time.Duration) bool {
 // for the newest token.
 func (x *exchange) wait() bool {
 	ctx := x.req.Context()
-	wait := retryWait(x.t.RetryWait)
-	if after, ok := x.retryAfter(); ok {
-		wait = max(0, after-time.Since(x.began))
+	wait := x.delay
+	if _, ok := x.retryAfter(); ok {
+		wait = max(0, wait-time.Since(x.began))
 	}
 	if !x.bearable(wait) {
 		return false
+	}
+	if x.body.isLost() { // it will not come back while we wait
+		return x.giveUp(bodyLost, nil)
 	}
 	if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -492,7 +520,7 @@ func (x *exchange) wait() bool {
 	case newest.session != x.held.session:
 		return x.giveUp(endedSession, ErrLoggedOut)
 	case newest.AccessToken == x.held.AccessToken:
-		return true
+		return true // somebody Set the rejected token again: the fresh one is better
 	case x.next.claims != "" && x.next.claims != newest.claims && x.next.usable(time.Now()):
 		return true // the newest may lack them
 	}
@@ -539,7 +567,7 @@ func (x *exchange) retryAfter() (time.Duration, bool) {
 
 // rewind prepares the body of the retry (step 7).
 func (x *exchange) rewind() bool {
-	switch body, ok := x.req.Body, false; {
+	switch body := x.req.Body; {
 	case body == nil || body == http.NoBody:
 		x.again = body
 	case x.req.GetBody != nil:
@@ -552,8 +580,9 @@ func (x *exchange) rewind() bool {
 		}
 		x.again = again
 	default:
+		var ok bool
 		if x.again, ok = x.body.supersede(); !ok {
-			return x.giveUp("more of the body was sent than is kept: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue", nil)
+			return x.giveUp(bodyLost, nil)
 		}
 	}
 	return true
@@ -570,7 +599,12 @@ func (x *exchange) retry() (*http.Response, error) {
 		return nil, err
 	}
 	if rej, _ := x.t.classify(x.req, resp, x.next, x.held); rej == nil {
-		x.Retry = attempt(resp, x.next, x.t.requestID(resp, x.t.secrets(x.req, x.held, x.next)))
+		secrets := x.t.secrets(x.req, x.held, x.next)
+		id := x.t.requestID(resp, secrets)
+		if id == "" && resp.StatusCode >= 400 { // an error, and no stream
+			id = safeID(RequestID(resp), secrets)
+		}
+		x.Retry = attempt(resp, x.next, id)
 		x.t.prove(resp, x.cred, x.next, true)
 	} else {
 		x.Retry = attempt(resp, x.next, rej.RequestID)
