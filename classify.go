@@ -157,7 +157,7 @@ func understand(resp *http.Response, body func() []byte) Rejection {
 	switch {
 	case said == ReasonClaims:
 		rej.Reason = said
-	case strings.Contains(e.message, "https://***"):
+	case e.upstream:
 		rej.Reason = ReasonUpstream
 	case !ours && said.rank() <= ReasonUnspecified.rank() && (reason.rank() <= ReasonMissing.rank() || reason == ReasonDenied):
 		rej.Reason = ReasonOtherScheme
@@ -199,10 +199,8 @@ func challenged(challenges []Challenge, sent string) (said Reason, ours bool) {
 		case "basic", "digest", "negotiate", "ntlm", "kerberos", "hoba", "mutual", "scram-sha-256", "signature", "aws4-hmac-sha256":
 			ours = ours || sent != "" && strings.EqualFold(c.Scheme, sent)
 			continue
-		case "bearer", "token", "dpop", "":
+		default: // JWT, Token, ApiKey, or what else a server calls ours
 			ours = true
-		default:
-			ours = ours || sent == "" || strings.EqualFold(c.Scheme, sent)
 		}
 		switch strings.ToLower(c.Params["error"]) {
 		case "invalid_token", "token_expired", "expired_token":

@@ -19,6 +19,7 @@ type explanation struct {
 	reason        Reason
 	elsewhere     bool // a code says that something else is invalid
 	messages      bool // there is a member of that name
+	upstream      bool // a gateway hides whose key was refused
 
 	listener                   listener
 	codeRank, textRank, idRank int // of code, message and requestID
@@ -86,7 +87,7 @@ func explain(h http.Header, body []byte) *explanation {
 		e.json(string(text))
 	case text[0] == '<':
 		e.markup(text)
-	case bytes.HasPrefix(text, []byte("event:")) || bytes.HasPrefix(text, []byte("data:")):
+	case text[0] == ':', bytes.HasPrefix(text, []byte("event:")), bytes.HasPrefix(text, []byte("data:")), bytes.HasPrefix(text, []byte("id:")):
 		for line := range bytes.Lines(text) {
 			if data, ok := bytes.CutPrefix(line, []byte("data:")); ok {
 				e.json(string(data))
@@ -102,7 +103,11 @@ func explain(h http.Header, body []byte) *explanation {
 // decoded returns the body's text: unzipped where it is gzip-coded, within the
 // same bound, and without a byte order mark.
 func decoded(h http.Header, body []byte) []byte {
-	if strings.EqualFold(h.Get("Content-Encoding"), "gzip") {
+	switch strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding"))) {
+	case "", "identity":
+	default: // nobody here can read it
+		return nil
+	case "gzip", "x-gzip":
 		zr, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
 			return nil
@@ -212,6 +217,7 @@ func (e *explanation) fact(key, v string) {
 	if rank := codeMembers[key]; !blank && rank > e.codeRank && v != "401" {
 		e.code, e.codeRank = v, rank
 	}
+	e.upstream = e.upstream || strings.Contains(v, "https://***")
 	if deafMembers[key] {
 		return
 	}

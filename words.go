@@ -74,7 +74,7 @@ var phrases = map[concept]string{
 	moment:           `timestamp|clock|request time|x date|request timestamp|request has expired|request is expired|request expired`,
 
 	expired: `expired|expires|expire|expiry|expiration|outdated|lifetime|ttl|too old|no longer valid|timed out|timeout|
-		abgelaufen|verlopen|expiré|expirée|expirado|expirada|caducado|caducada|caducó|venció|vencido|scaduto|scaduta|
+		abgelaufen|verlopen|expiré|expirée|expirado|expirada|caducado|caducada|caducó|expirou|expiró|expirait|venció|vencido|scaduto|scaduta|
 		истек|истёк|истекло|истекла|просрочен|wygasł|vypršel|doldu|kedaluwarsa|utgått|udløbet`,
 	invalid: `invalid|not valid|isnt valid|incorrect|wrong|bad|malformed|unknown|unrecognized|unrecognised|not recognized|
 		unverified|cannot verify|could not verify|failed to verify|verification failed|validation failed|validation failure|not found|does not exist|doesnt exist|
