@@ -11,10 +11,14 @@ import (
 )
 
 // Both READMEs show only code that compiles, and that runs where it can: it
-// stands word for word in example_test.go.
+// stands word for word in the examples.
 func TestTheReadmeShowsNoCodeThatDoesNotCompile(t *testing.T) {
-	source, err := os.ReadFile("example_test.go")
-	require.NoError(t, err)
+	var source []byte
+	for _, name := range []string{"example_test.go", "classifier/example_test.go"} {
+		examples, err := os.ReadFile(name)
+		require.NoError(t, err)
+		source = append(source, examples...)
+	}
 	fence := regexp.MustCompile("(?s)```go\n(.*?)```")
 	for _, name := range []string{"README.md", "README.zh-CN.md"} {
 		readme, err := os.ReadFile(name)

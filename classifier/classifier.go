@@ -1,0 +1,125 @@
+package classifier
+
+import (
+	"bytes"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/reauth-go/reauth"
+)
+
+// FirstOf returns a Classifier that asks the given ones in turn. The first that
+// returns a Reason decides, also when that is one that no refresh cures: so a
+// provider's own stands before reauth.DefaultClassifier.
+//
+// A nil among them is reauth.DefaultClassifier, as it is in
+// reauth.Transport.Classifier; and so is FirstOf of none.
+func FirstOf(classifiers ...reauth.Classifier) reauth.Classifier {
+	all := slices.Clone(classifiers)
+	if len(all) == 0 {
+		all = []reauth.Classifier{nil}
+	}
+	for i, c := range all {
+		if isNil(c) {
+			all[i] = reauth.DefaultClassifier()
+		}
+	}
+	return reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
+		for _, c := range all {
+			if rej := c.Classify(resp, body); rej.Reason != "" {
+				return rej
+			}
+		}
+		return reauth.Rejection{}
+	})
+}
+
+// isNil reports whether c is nil, or a nil pointer or func in an interface.
+func isNil(c reauth.Classifier) bool {
+	switch v := reflect.ValueOf(c); v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer, reflect.Func:
+		return v.IsNil()
+	}
+	return false
+}
+
+// Statuses returns a Classifier that understands responses with one of these
+// statuses as reauth.DefaultClassifier understands a 401, and 401s as well. But
+// of the others only those count that say in a challenge, a code or in words
+// that the token is invalid, expired or revoked, and that name it: not "Page
+// Expired", nor "Your card has expired". One that says less, or that
+// something else is the matter, is none: a 403 is mostly what it says.
+//
+// It is for servers without a Classifier of their own: Statuses(403) for one
+// that answers 403 "Token expired".
+//
+// Statuses below 400 are ignored. What a success has to say of tokens is content.
+func Statuses(codes ...int) reauth.Classifier {
+	codes = slices.Clone(codes)
+	return reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
+		if resp.StatusCode == http.StatusUnauthorized {
+			return understood(resp, body)
+		}
+		if resp.StatusCode < http.StatusBadRequest || !slices.Contains(codes, resp.StatusCode) {
+			return reauth.Rejection{}
+		}
+		switch rej := understood(resp, body); rej.Reason {
+		case reauth.ReasonInvalidToken, reauth.ReasonExpired, reauth.ReasonRevoked:
+			if namesToken(rej, text(resp, body)) {
+				return rej
+			}
+		}
+		return reauth.Rejection{}
+	})
+}
+
+// namesToken reports whether a rejection names what has expired or is invalid. Of
+// a 401 "expired" is enough; but elsewhere a page or a card may be. Where neither
+// code nor message nor challenge names it, another member of the body may, as
+// details do.
+func namesToken(rej reauth.Rejection, body []byte) bool {
+	said := rej.Code + " " + rej.Message
+	for _, c := range rej.Challenges {
+		said += " " + c.Params["error"] + " " + c.Params["error_description"]
+	}
+	if mentions(said, "token", "jwt", "bearer", "key", "credential", "session", "signature", "jeton", "токен",
+		"令牌", "凭证", "凭据", "憑證", "密钥", "密鑰", "金鑰", "会话", "會話", "登录", "登錄", "トークン", "토큰") {
+		return true
+	}
+	body = bytes.TrimSpace(body[:min(len(body), 4<<10)])
+	return !bytes.HasPrefix(body, []byte("<")) && mentions(string(body), "token ", "jwt ", "令牌", "トークン", "토큰")
+}
+
+// mentions reports whether text contains one of the words.
+func mentions(text string, words ...string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+}
+
+// understood returns what resp would say, were it a 401.
+func understood(resp *http.Response, body func() []byte) reauth.Rejection {
+	seen := *resp
+	seen.StatusCode = http.StatusUnauthorized
+	rej := reauth.DefaultClassifier().Classify(&seen, body)
+	rej.StatusCode = resp.StatusCode
+	return rej
+}
+
+// rejected returns the Rejection of a response that the server's own code, which
+// may be empty, gives this reason. The rest is what the response says of itself:
+// bounded, printable and its secrets masked, as package reauth does it.
+func rejected(resp *http.Response, body func() []byte, reason reauth.Reason, code string) reauth.Rejection {
+	if reason == "" {
+		return reauth.Rejection{}
+	}
+	rej := understood(resp, body)
+	rej.Reason = reason
+	if code != "" {
+		rej.Code = code
+	}
+	return rej
+}

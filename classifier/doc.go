@@ -1,0 +1,19 @@
+// Package classifier holds reauth.Classifiers that one opts into: for servers
+// that say "this token is no good" with another status than 401.
+//
+//	&reauth.Transport{
+//		Credential: cred,
+//		Classifier: classifier.FirstOf(classifier.Slack(), reauth.DefaultClassifier()),
+//	}
+//
+// Each looks only at the statuses that it names; the 401 stays with
+// reauth.DefaultClassifier, which [FirstOf] joins to it. A code that one does
+// not know is no rejection: in doubt a 401 is refreshed, and nothing else is.
+//
+// Those that read a 200 ([Slack], [WeChat], [Feishu], [GraphQL]) touch it only
+// where it is JSON of a length that is known to be at most 64 KiB, or that was
+// compressed on its way; see [GraphQL] for what that leaves out. A stream is
+// handed on untouched.
+//
+// All are safe for concurrent use.
+package classifier

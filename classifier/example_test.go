@@ -1,0 +1,82 @@
+package classifier_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/classifier"
+)
+
+// slack answers as Slack does: with a 200, whatever became of the token.
+func slack(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if r.Header.Get("Authorization") != "Bearer xoxe.fresh" {
+		_, _ = io.WriteString(w, `{"ok":false,"error":"token_expired"}`)
+		return
+	}
+	_, _ = io.WriteString(w, `{"ok":true}`)
+}
+
+func login(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
+	if stale.Rejection.Reason == "" {
+		return reauth.Token{AccessToken: "xoxe.stale"}, nil
+	}
+	fmt.Println("refresh:", stale.Rejection.Reason, stale.Rejection.Code)
+	return reauth.Token{AccessToken: "xoxe.fresh"}, nil
+}
+
+func Example() {
+	srv := httptest.NewServer(http.HandlerFunc(slack))
+	defer srv.Close()
+
+	client := &http.Client{Transport: &reauth.Transport{
+		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(login)},
+		Classifier: classifier.FirstOf(classifier.Slack(), reauth.DefaultClassifier()),
+		Logger:     slog.New(slog.DiscardHandler),
+	}}
+	resp, err := client.Get(srv.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Println(resp.StatusCode, string(body))
+	// Output:
+	// refresh: expired token_expired
+	// 200 {"ok":true}
+}
+
+func ExampleFirstOf() {
+	c := classifier.FirstOf(classifier.Vault(), classifier.Statuses(403), reauth.DefaultClassifier())
+	for _, body := range []string{
+		`{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`,
+		`{"message":"Token expired"}`,
+		`{"message":"Forbidden"}`,
+	} {
+		resp := &http.Response{StatusCode: 403, Header: http.Header{"Content-Type": {"application/json"}}}
+		rej := c.Classify(resp, func() []byte { return []byte(body) })
+		fmt.Printf("%q %t\n", rej.Reason, rej.Reason.Refreshable())
+	}
+	// Output:
+	// "invalid_token" true
+	// "expired" true
+	// "" false
+}
+
+func ExampleStatuses() {
+	c := classifier.Statuses(http.StatusForbidden)
+	resp := &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{"Content-Type": {"application/json"}}}
+	for _, body := range []string{`{"error":"token_expired"}`, `{"error":"admins only"}`} {
+		rej := c.Classify(resp, func() []byte { return []byte(body) })
+		fmt.Printf("%q\n", rej.Reason)
+	}
+	// Output:
+	// "expired"
+	// ""
+}
