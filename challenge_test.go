@@ -260,7 +260,7 @@ func chalAgrees(t testing.TB, lines []string) bool {
 // W9
 func TestNoTwoReadersOfAChallengeDisagree(t *testing.T) {
 	seen := 0
-	for _, r := range corpus(t) {
+	for _, r := range corpus(t, "responses.jsonl") {
 		for k, vv := range r.Headers {
 			if strings.EqualFold(k, "WWW-Authenticate") {
 				seen++
@@ -389,7 +389,7 @@ func FuzzParseChallengesAgainstTheObvious(f *testing.F) {
 	for _, tt := range chalVectors {
 		f.Add(strings.Join(tt.lines, "\n"))
 	}
-	for _, r := range corpus(f) {
+	for _, r := range corpus(f, "responses.jsonl") {
 		for k, vv := range r.Headers {
 			if strings.EqualFold(k, "WWW-Authenticate") {
 				f.Add(strings.Join(vv, "\n"))

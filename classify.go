@@ -147,7 +147,7 @@ func understand(resp *http.Response, body func() []byte) Rejection {
 		id = e.requestID
 	}
 	rej.RequestID = bounded(id, maxRequestID)
-	said, ours := challenged(rej.Challenges, sentScheme(resp.Request))
+	said, ours, unknown := challenged(rej.Challenges, sentScheme(resp.Request))
 	reason := e.reason
 	if rej.Code == "token_not_valid" && !e.messages {
 		// Django's Simple JWT of a token in the request's body, which is there
@@ -159,8 +159,11 @@ func understand(resp *http.Response, body func() []byte) Rejection {
 		rej.Reason = said
 	case e.upstream:
 		rej.Reason = ReasonUpstream
-	case !ours && said.rank() <= ReasonUnspecified.rank() && (reason.rank() <= ReasonMissing.rank() || reason == ReasonDenied):
-		rej.Reason = ReasonOtherScheme
+	case !ours && said.rank() <= ReasonUnspecified.rank() &&
+		(reason.rank() <= ReasonMissing.rank() || reason == ReasonDenied || reason == ReasonInvalidToken && !e.listener.token && !e.listener.signed):
+		rej.Reason = ReasonOtherScheme // and no news of a token: "invalid credentials" are none
+	case unknown && reason == ReasonMissing && said == "":
+		rej.Reason = ReasonOtherScheme // the server looked for its own, and did not see it
 	case reason.rank() > said.rank():
 		rej.Reason = reason
 	case said != "":
@@ -185,9 +188,10 @@ func sentScheme(req *http.Request) string {
 	return scheme
 }
 
-// challenged returns what the challenges say, or "" for nothing, and whether one
-// of them is for a token such as was sent.
-func challenged(challenges []Challenge, sent string) (said Reason, ours bool) {
+// challenged returns what the challenges say, or "" for nothing; whether one of
+// them is, or may be, for a token such as was sent; and whether that is only
+// because nobody knows what its scheme is for.
+func challenged(challenges []Challenge, sent string) (said Reason, ours, unknown bool) {
 	ours = len(challenges) == 0
 	note := func(r Reason) {
 		if r.rank() > said.rank() {
@@ -199,7 +203,10 @@ func challenged(challenges []Challenge, sent string) (said Reason, ours bool) {
 		case "basic", "digest", "negotiate", "ntlm", "kerberos", "hoba", "mutual", "scram-sha-256", "signature", "aws4-hmac-sha256":
 			ours = ours || sent != "" && strings.EqualFold(c.Scheme, sent)
 			continue
-		default: // JWT, Token, ApiKey, or what else a server calls ours
+		case "bearer", "token", "dpop", "":
+			ours, unknown = true, false
+		default:
+			unknown = unknown || !ours && sent != "" && !strings.EqualFold(c.Scheme, sent)
 			ours = true
 		}
 		switch strings.ToLower(c.Params["error"]) {
@@ -211,9 +218,11 @@ func challenged(challenges []Challenge, sent string) (said Reason, ours bool) {
 		case "insufficient_user_authentication":
 			note(ReasonStepUp)
 		case "insufficient_claims":
-			return ReasonClaims, true
+			return ReasonClaims, true, false
 		case "use_dpop_nonce":
 			note(ReasonNonce)
+		case "invalid_dpop_proof":
+			note(ReasonSignature)
 		}
 		if d := c.Params["error_description"]; d != "" {
 			var l listener
@@ -221,7 +230,7 @@ func challenged(challenges []Challenge, sent string) (said Reason, ours bool) {
 			note(l.reason)
 		}
 	}
-	return said, ours
+	return said, ours, unknown
 }
 
 // bounded is printable, for text that may be long.
@@ -342,7 +351,7 @@ func requestIDRank(name string) int {
 		return 79
 	case "xgitlabmeta":
 		return 85
-	case "auditid", "apnsid", "intuittid", "cfray":
+	case "auditid", "apnsid", "intuittid", "cfray", "xvercelid", "xazureref":
 		return 60
 	case "xamzcfid":
 		return 55
@@ -358,7 +367,7 @@ func requestIDRank(name string) int {
 		return 50
 	case has("requestid"), has("reqid"):
 		return 90
-	case has("debugid"), has("trackingid"), has("logid"), has("errorid"), has("incidentid"), has("supportid"), has("tracetoken"), has("transactionid"):
+	case has("queryid"), has("debugid"), has("trackingid"), has("logid"), has("errorid"), has("incidentid"), has("supportid"), has("tracetoken"), has("transactionid"):
 		return 70
 	case has("traceid"):
 		return 40

@@ -185,6 +185,22 @@ func TestNoOtherStatusRefreshes(t *testing.T) {
 	}
 }
 
+// A refusal that gives the token as its cause is about the token.
+func TestRefusalDoesNotHideItsCause(t *testing.T) {
+	for _, tt := range []classifyCase{
+		{body: "Forbidden: invalid token", reason: reauth.ReasonInvalidToken},
+		{body: `{"message":"Permission denied: invalid API key"}`, reason: reauth.ReasonInvalidToken},
+		{body: `{"message":"You are not allowed to access this resource: token expired"}`, reason: reauth.ReasonExpired},
+		{body: "Access denied. Invalid token.", reason: reauth.ReasonInvalidToken},
+		{body: "Access denied. No token provided.", reason: reauth.ReasonMissing},
+		{body: `{"message":"Permission denied"}`, reason: reauth.ReasonDenied},
+		{body: `{"message":"This key is not allowed here"}`, reason: reauth.ReasonDenied},
+	} {
+		tt.status = http.StatusUnauthorized
+		t.Run(tt.body, func(t *testing.T) { wordsSent(t, tt) })
+	}
+}
+
 // wordsCureless say what a fresh token does not cure, in words and codes.
 var wordsCureless = []struct {
 	reason      reauth.Reason
@@ -564,7 +580,7 @@ func TestServersWordsAreNotUnfitForALog(t *testing.T) {
 
 // W9, W10, W12, S7
 func FuzzDefaultClassifier(f *testing.F) {
-	for _, r := range corpus(f) {
+	for _, r := range corpus(f, "responses.jsonl") {
 		resp, body := r.response(f)
 		var challenge string
 		for k, vv := range r.Headers {

@@ -16,7 +16,7 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// A corpusRow is what a server answered: testdata/corpus/responses.jsonl.
+// A corpusRow is what a server answered: see testdata/corpus/README.md.
 type corpusRow struct {
 	ID           string
 	Status       int
@@ -53,9 +53,9 @@ func (r corpusRow) response(t testing.TB) (*http.Response, []byte) {
 	return &http.Response{StatusCode: r.Status, Header: h, Body: io.NopCloser(bytes.NewReader(body)), Request: req}, body
 }
 
-func corpus(t testing.TB) []corpusRow {
+func corpus(t testing.TB, name string) []corpusRow {
 	t.Helper()
-	f, err := os.Open("testdata/corpus/responses.jsonl")
+	f, err := os.Open("testdata/corpus/" + name)
 	require.NoError(t, err)
 	defer f.Close()
 	var rows []corpusRow
@@ -87,8 +87,13 @@ func (s score) percent() float64 { return 100 * float64(s.hits) / float64(max(s.
 // goes to the Refresher with the challenge (W4), and so does not count as
 // needless, although a token without the claims would not help.
 func TestHardlyAResponseOfTheCorpusIsMisread(t *testing.T) {
+	t.Run("seen on the wire", func(t *testing.T) { corpusScores(t, corpus(t, "responses.jsonl")) })
+	t.Run("other providers", func(t *testing.T) { corpusScores(t, corpus(t, "more.jsonl")) })
+}
+
+func corpusScores(t *testing.T, rows []corpusRow) {
 	var recall, needless, others, ids, claims [2]score
-	for _, r := range corpus(t) {
+	for _, r := range rows {
 		i := 0
 		if !r.clear() {
 			i = 1

@@ -18,6 +18,8 @@ type explanation struct {
 	requestID     string
 	reason        Reason
 	elsewhere     bool // a code says that something else is invalid
+	expired       bool // a code says that the token's time is over
+	unsigned      bool // a code says that a signature is wrong, which may be the token's
 	messages      bool // there is a member of that name
 	upstream      bool // a gateway hides whose key was refused
 
@@ -38,6 +40,7 @@ var (
 	}
 	idMembers = map[string]int{
 		"errorid": 95, "debugid": 94, "supportid": 94, "incidentid": 94, "requestid": 78, "reqid": 78, "logid": 77, "fbtraceid": 77, "trackingid": 77,
+		"xrequestid": 78, "requestuuid": 78, "requestguid": 78, "transactionid": 74, "activityid": 74, "queryid": 74,
 		"correlationid": 75, "traceid": 60, "traceparent": 5,
 	}
 	// Of these nothing is said about the token.
@@ -97,6 +100,14 @@ func explain(h http.Header, body []byte) *explanation {
 		e.fact("", string(text))
 	}
 	e.reason = e.listener.reason
+	switch {
+	case e.unsigned && !e.listener.token && e.reason == ReasonInvalidToken:
+		e.reason = ReasonSignature
+	case e.expired && e.reason == ReasonInsufficientScope: // in its prose only
+		e.reason = ReasonExpired
+	case e.listener.perhaps && e.reason == ReasonOtherScheme: // "the user or the token is invalid"
+		e.reason = ReasonInvalidToken
+	}
 	return e
 }
 
@@ -105,14 +116,14 @@ func explain(h http.Header, body []byte) *explanation {
 func decoded(h http.Header, body []byte) []byte {
 	switch strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding"))) {
 	case "", "identity":
+	default: // nobody here can read it
+		return nil
 	case "gzip", "x-gzip":
 		zr, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
 			return nil
 		}
 		body, _ = io.ReadAll(io.LimitReader(zr, peekBytes)) // cut off is no error
-	default: // nobody here can read it
-		return nil
 	}
 	return bytes.TrimPrefix(body, []byte("\uFEFF"))
 }
@@ -234,9 +245,21 @@ func (e *explanation) fact(key, v string) {
 	}
 	before := e.listener.reason
 	e.listener.hear(v)
-	if !blank && before == "" && e.listener.reason == "" {
+	if blank {
+		return
+	}
+	if before == "" && e.listener.reason == "" {
 		e.elsewhere = e.elsewhere || namesOther(v)
 	}
+	e.expired = e.expired || e.listener.latest == ReasonExpired
+	e.unsigned = e.unsigned || codeMembers[key] > 0 && namesSignature(v)
+}
+
+// namesSignature reports whether a code is about a signature, and of no token:
+// INVALID_SIGNATURE. In prose, "invalid signature" is what JWT libraries say.
+func namesSignature(code string) bool {
+	code = strings.ToLower(code)
+	return strings.Contains(code, "signature") && !strings.Contains(code, "token") && !strings.Contains(code, "jw")
 }
 
 // namesOther reports whether a code is "invalid_" and something that is neither
@@ -296,12 +319,12 @@ func (e *explanation) markup(body []byte) {
 		}
 		body = body[end+1:]
 		if name == "script" || name == "style" {
-			if id := labelled(string(body[:min(len(body), maxHeard)])); id != "" && e.idRank < 1 {
-				e.requestID, e.idRank = id, 1
-			}
 			j := bytes.Index(body, []byte("</"+name))
 			if j < 0 {
-				return
+				j = len(body)
+			}
+			if id := labelled(string(body[:min(j, maxHeard)])); id != "" && e.idRank < 1 {
+				e.requestID, e.idRank = id, 1
 			}
 			body = body[j:]
 		}
@@ -311,7 +334,7 @@ func (e *explanation) markup(body []byte) {
 // What stands before a request id in a text, and the colon behind. The vague
 // ones may stand before something else: there, only what looks like an id is one.
 var (
-	labels = []string{"request id", "request_id", "request-id", "requestid", "req_id", "请求 id", "请求id", "請求 id", "請求id", "リクエストid", "correlation id",
+	labels = []string{"request id", "request_id", "request-id", "requestid", "req_id", "x-request-id", "请求 id", "请求id", "請求 id", "請求id", "リクエストid", "リクエスト id", "요청 id", "correlation id", "transaction id",
 		"correlation_id", "trace id", "traceid", "trace_id", "log id", "log_id", "logid"}
 	vagueLabels = []string{"cray", "ray id", "rid", "hint", "reference", "error id", "incident id", "support id", "tracking id"}
 )

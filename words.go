@@ -20,7 +20,9 @@ const (
 
 	// Subjects: what a state is said of.
 	token        // a token, a key, a session: what a refresh replaces
-	refreshToken // what a refresh needs
+	credentials  // that may be a token, and may be a password
+	refreshToken // what a refresh needs, or the consent behind it
+	clientID     // the application that a token was issued for
 	account      // a user, an account
 	password     // a password, a login by name
 	certificate
@@ -33,8 +35,9 @@ const (
 	expired
 	invalid
 	mismatch
-	revoked // also disabled, where it is said of a token
-	locked  // suspended, banned: of people
+	revoked
+	disabled // or deleted: of a token as good as revoked, of nothing in particular no news
+	locked   // suspended, banned: of people
 	missing
 	ended // said of a trial, a plan
 
@@ -50,6 +53,7 @@ const (
 	nonce
 	address
 	denied
+	upstream // a gateway speaks of the server behind it
 	unsupported
 	parse // the word token in the sense of a parser's
 
@@ -60,69 +64,85 @@ const (
 // phrases are the words by concept: lower case, single blanks, no punctuation.
 // At most three words make one phrase.
 var phrases = map[concept]string{
-	token: `token|tokens|jwt|jws|bearer|key|apikey|credential|credentials|accesstoken|authtoken|session|pat|assertion|
-		jeton|token de acceso|chave|clave|clé|ключ|токен|ticket`,
-	refreshToken: `refresh token|refreshtoken|refresh tokens`,
+	token: `token|tokens|jwt|jws|bearer|key|apikey|accesstoken|authtoken|session|pat|assertion|ticket|
+		jeton|token de acceso|chave|clave|clé|chiave|ключ|токен|токена|sitzung|sesión|sessão|sessione|сессия|сессии|sesja|tokenu|oturum|anahtar|sessie|sleutel|nyckel`,
+	credentials:  `credential|credentials|anmeldedaten|zugangsdaten|identifiants|credenciales|credenciais|credenziali`,
+	refreshToken: `refresh token|refreshtoken|refresh tokens|consent`,
+	clientID:     `client id|clientid|application id|app id`,
 	account: `user|account|member|organization|organisation|tenant|workspace|subscription|konto|benutzer|compte|cuenta|conta|utente|пользователь|
-		subscription|license|licence|trial|plan|membership|project`,
-	password:    `password|passwort|username|user name|mot de passe|contraseña|senha|пароль`,
+		usuario|usuário|utilisateur|gebruiker|użytkownik|kullanıcı|hesap|hesabınız|учетная запись|учётная запись|аккаунт|benutzerkonto|conto|developer|
+		subscription|license|licence|trial|evaluation|plan|membership|project|lizenz|abonnement|licencia|licença|licenza|suscripción|лицензия|подписка|licencja|lisans`,
+	password: `password|username|user name|email|e mail|passwort|kennwort|benutzername|mot de passe|contraseña|senha|wachtwoord|пароль|имя пользователя|логин|
+		hasło|şifre|parola|kullanıcı adı|nome utente|nombre de usuario`,
 	certificate: `certificate|certificates|client cert|zertifikat`,
 	otherToken: `reset token|invitation token|invite token|verification token|confirmation token|activation token|registration token|device token|push token|
 		captcha token|page token|continuation token|idempotency token|upload token|webhook|magic link`,
-	signature:        `signature`,
-	requestSignature: `hmac|request signature|signaturedoesnotmatch|canonical request|string to sign`,
-	moment:           `timestamp|clock|request time|x date|request timestamp|request has expired|request is expired|request expired`,
+	signature:        `signature|sig|firma|assinatura|signatur|firma digitale|подпись`,
+	requestSignature: `hmac|request signature|signaturedoesnotmatch|canonical request|string to sign|aksk|sign|dpop proof|proof of possession`,
+	moment:           `timestamp|clock|request time|x date|request timestamp|request has expired|request is expired|request expired|unix epoch|recv window|recvwindow|clock skew|time skew|server time`,
 
-	expired: `expired|expires|expire|expiry|expiration|outdated|lifetime|ttl|too old|no longer valid|timed out|timeout|
-		abgelaufen|verlopen|expiré|expirée|expirado|expirada|caducado|caducada|caducó|expirou|expiró|expirait|venció|vencido|scaduto|scaduta|
-		истек|истёк|истекло|истекла|просрочен|wygasł|vypršel|doldu|kedaluwarsa|utgått|udløbet`,
-	invalid: `invalid|not valid|isnt valid|incorrect|wrong|bad|malformed|unknown|unrecognized|unrecognised|not recognized|
-		unverified|cannot verify|could not verify|failed to verify|verification failed|validation failed|validation failure|not found|does not exist|doesnt exist|
-		ungültig|ungültiger|ungültiges|invalide|inválido|inválida|no válido|no es válido|non valido|non valide|ongeldig|
-		недействителен|недействительный|неверный|nieprawidłowy|neplatný|geçersiz|tidak valid`,
-	mismatch: `does not match|doesnt match|did not match|not match|mismatch|we calculated|computed|calculated`,
-	revoked: `revoked|disabled|deactivated|deleted|inactive|not active|blacklisted|denylisted|cancelled|canceled|invalidated|removed|rotated|
-		widerrufen|révoqué|revocado|revogado|отозван`,
-	locked: `suspended|banned|locked|blocked|frozen|terminated|closed|gesperrt`,
-	ended:  `ended|has ended|over`,
-	missing: `missing|not provided|required|absent|empty|no|without|none|didnt provide|not present|not supplied|
+	expired: `expired|expires|expire|expiry|expiration|outdated|lifetime|ttl|too old|no longer valid|timed out|timeout|lapsed|
+		abgelaufen|abgelaufenes|abgelaufener|verlopen|expiré|expirée|expirado|expirada|expirou|expiró|expirait|caducado|caducada|caducó|venció|vencido|vencida|scaduto|scaduta|
+		истек|истёк|истекло|истекла|истёкший|истекший|просрочен|просрочился|wygasł|wygasła|vypršel|vypršela|doldu|dolmuş|dolmuştur|kedaluwarsa|utgått|udløbet`,
+	invalid: `invalid|not valid|not correct|isnt valid|incorrect|wrong|bad|malformed|unknown|unrecognized|not recognized|
+		unverified|unrecognised|untrusted|rejected|cannot verify|could not verify|failed to verify|verification failed|validation failed|validation failure|not found|does not exist|doesnt exist|
+		ungültig|ungültiger|ungültiges|ungültige|falsch|falsches|invalide|invalides|inválido|inválida|inválidos|inválidas|incorreto|incorreta|incorretos|
+		incorrecto|incorrecta|incorrectos|incorrectas|incorrecte|incorrects|no válido|no válida|no es válido|no es válida|non valido|non valida|non valide|errato|errata|errati|errate|
+		ongeldig|ongeldige|onjuist|недействителен|недействительный|неверный|неверное|неверная|неверные|неправильный|nieprawidłowy|nieprawidłowe|nieprawidłowa|
+		błędny|błędne|neplatný|geçersiz|hatalı|yanlış|ogiltig|ugyldig|tidak valid`,
+	mismatch: `does not match|doesnt match|did not match|do not match|not match|mismatch|we calculated|computed|calculated`,
+	revoked:  `revoked|already used|already been used|reuse detected|blacklisted|denylisted|invalidated|rotated|widerrufen|révoqué|révoquée|revocado|revogado|revocato|отозван|unieważniony`,
+	disabled: `disabled|deactivated|deleted|inactive|not active|cancelled|canceled|removed|
+		deaktiviert|désactivé|désactivée|desactivado|desactivada|desativado|desativada|disattivato|disabilitato|отключен|отключён|деактивирован|devre dışı`,
+	locked: `suspended|banned|locked|blocked|frozen|terminated|closed|taken down|takedown|
+		gesperrt|suspendu|suspendue|bloqué|bloquée|suspendido|suspendida|bloqueado|bloqueada|suspenso|suspensa|bloccato|sospeso|
+		заблокирован|заблокирована|zablokowane|zablokowany|geblokkeerd|engellendi|kilitlendi|askıya`,
+	ended: `ended|has ended|over`,
+	missing: `missing|not provided|required|absent|empty|no|without|none|didnt provide|not present|not supplied|must be sent|must be provided|must be supplied|must be set|
 		fehlt|fehlend|manquant|falta|отсутствует`,
 
-	login: `sign in|log in|login|signin|anmelden|connexion`,
-	grant: `invalid grant`,
+	login: `sign in|sign into|sign back|sign on|sign up|sign out|log in|login|signin|anmelden|connexion`,
+	grant: `invalid grant|refresh failed|failed to refresh|could not refresh|unable to refresh`,
 	quota: `quota|budget|balance|billing|credits|credit|funds|payment|exceededbudget|rate limit|usage limit|spending limit|too many requests|
-		tokens per|max tokens|limit exceeded|limit reached|exceeded your|insufficient quota|kontingent|guthaben`,
-	scope:       `scope|scopes|permission|permissions|privilege|privileges|insufficient permissions|entitlement|entitlements|berechtigung|permisos|permissões`,
-	audience:    `audience|aud|audiences|issuer|aud claim|wrong resource`,
-	factor:      `two factor|twofactor|2fa|mfa|otp|insufficient user authentication|one time|onetime|second factor|multi factor|multifactor|verification code|totp|interaction required|step up|passcode|captcha`,
-	csrf:        `csrf|xsrf|cross site|forgery|authenticity token|request forgery`,
-	nonce:       `nonce|replay|replayed`,
-	address:     `ip|ip address|allowlist|whitelist|whitelisted|geo|country|referer|referrer|origin not`,
-	denied:      `email not verified|verify your email|invalid client|client authentication failed|not allowed|permission denied|forbidden|not permitted|not enabled|not entitled`,
+		too many|tokens per|max tokens|limit exceeded|limit reached|exceeded your|unpaid|overdue|invoice|invoices|spending cap|usage cap|top up|insufficient quota|kontingent|guthaben`,
+	scope:    `scope|scopes|permission|permissions|privilege|privileges|insufficient permissions|insufficient rights|insufficient role|required role|required roles|missing role|role required|entitlement|entitlements|berechtigung|permisos|permissões`,
+	audience: `audience|aud|audiences|issuer|iss|not issued for|issued for a|issued for another|wrong tenant|wrong environment|aud claim|wrong resource`,
+	factor:   `factor|factors|authenticator|tfa|unrecognized device|unrecognised device|untrusted device|unknown device|new device|device not trusted|sso required|via sso|sudo required|sudo mode|account verification|fresh token required|two factor|twofactor|2fa|mfa|otp|insufficient user authentication|one time|onetime|second factor|multi factor|multifactor|verification code|totp|interaction required|step up|passcode|captcha`,
+	csrf:     `csrf|xsrf|cross site|forgery|authenticity token|request forgery`,
+	nonce:    `nonce|replay|replayed`,
+	address:  `ip|ip address|allowlist|whitelist|whitelisted|geo|country|referer|referrer|origin not|request domain|invalid domain|domain not|unauthorized domain`,
+	denied: `email not verified|email not confirmed|email verification|unverified email|verify your email|confirm your email|verify your account|confirm your account|activate your account|
+		not approved|been approved|not trusted|pending approval|no active account|maintenance|only available|upgrade to|upgrade your|plan required|unauthorized client|unusual activity|suspicious activity|
+		invalid client|client authentication failed|not allowed|permission denied|not permitted|not enabled|not entitled`,
+	upstream:    `provider returned|upstream error|upstream provider|upstream returned|upstream key|upstream api`,
 	unsupported: `not supported|unsupported|not currently supported|currently not supported`,
 	parse:       `unexpected token|unexpected tokens|token at position|syntaxerror|syntax error`,
-	either:      `or|oder|ou|o`,
+	either:      `or|oder|ou|o|или|lub|veya`,
 }
 
 // terms are those of languages that do not put blanks between words.
 var terms = map[concept]string{
-	token:            `令牌|凭证|憑證|凭据|密钥|密鑰|金鑰|トークン|キー|토큰|키|会话|會話|登录状态|登錄狀態|登录态`,
-	refreshToken:     `刷新令牌|刷新token|リフレッシュトークン|재발급`,
-	account:          `用户|用戶|账号|账户|帳號|帳戶|ユーザー|アカウント|사용자|계정`,
+	token:            `令牌|權杖|凭证|憑證|凭据|密钥|密鑰|金鑰|トークン|キー|토큰|키|会话|會話|登录状态|登錄狀態|登录态|セッション|세션`,
+	refreshToken:     `刷新令牌|刷新token|刷新 token|刷新Token|刷新 Token|更新令牌|更新權杖|リフレッシュトークン|리프레시 토큰|리프레시토큰|리프레쉬 토큰|갱신 토큰|재발급`,
+	account:          `用户|用戶|试用期|試用期|试用|許可證|许可证|账号|账户|帳號|帳戶|ユーザー|アカウント|사용자|계정`,
 	password:         `密码|密碼|パスワード|비밀번호`,
 	certificate:      `证书|證書|証明書`,
-	requestSignature: `签名|簽名|验签|署名|서명`,
-	moment:           `时间戳|時間戳`,
-	expired:          `过期|過期|失效|到期|已失效|有効期限|期限切れ|만료`,
-	invalid:          `无效|無效|不合法|非法|错误|錯誤|不正确|不正確|不存在|校验失败|验证失败|驗證失敗|無効|正しくありません|유효하지|잘못된`,
+	requestSignature: `签名|簽名|验签|驗簽|署名|서명|签名错误|签名验证失败`,
+	moment:           `时间戳|時間戳|タイムスタンプ|타임스탬프`,
+	expired:          `过期|過期|失效|到期|已失效|逾時|超时|超時|有効期限|期限切れ|만료`,
+	invalid:          `无效|無效|不合法|非法|错误|錯誤|不正确|不正確|不存在|校验失败|验证失败|驗證失敗|無効|正しくありません|유효하지|유효 하지|잘못된|올바르지|존재하지|변질`,
+	mismatch:         `不匹配|不一致|一致しません|일치하지`,
 	revoked:          `吊销|吊銷|撤销|撤銷|注销|状态不可用|狀態不可用|已删除|已刪除|被删除|作废|取り消|취소|폐기`,
-	locked:           `封禁|冻结|凍結|被禁用|停用|锁定|鎖定|黑名单|정지`,
+	locked:           `封禁|冻结|凍結|被禁用|停用|停止|已禁用|锁定|鎖定|黑名单|정지|차단`,
+	ended:            `结束|結束`,
 	missing:          `未提供|缺少|缺失|为空|未携带|未登录|未登錄|ありません|없습니다|필요합니다|必要です`,
-	quota:            `额度|額度|余额|餘額|欠费|欠費|充值|配额|配額|套餐|点数|残高|クォータ|잔액|할당량`,
+	quota:            `额度|額度|余额|餘額|欠费|欠費|充值|配额|配額|套餐|点数|续费|續費|残高|クォータ|잔액|할당량`,
 	scope:            `权限|權限|权限不足|スコープ|権限|권한`,
 	factor:           `验证码|驗證碼|二次验证|动态码|短信|認証コード|인증번호|二步`,
 	address:          `白名单|白名單|IP地址`,
-	denied:           `无权|無權|禁止|拒绝访问|不允许|不支持`,
+	upstream:         `上游`,
+	denied:           `实名认证|實名認證|无权|無權|禁止|拒绝访问|不允许|不支持`,
+	either:           `或|または|또는`,
 }
 
 // An entry of the lexicon is a phrase, or the first word of longer ones.
@@ -172,8 +192,12 @@ type said struct {
 
 // A listener hears what sentences say, and keeps the weightiest.
 type listener struct {
-	page   bool // an HTML page
-	reason Reason
+	page    bool // an HTML page
+	reason  Reason
+	latest  Reason // of the text that was heard last
+	token   bool   // something was said of a token, by that or a similar name
+	signed  bool   // something was said of its signature, or a request's
+	perhaps bool   // a token is one of the things that something was said of
 
 	// Of the sentence under way.
 	words  []byte // each followed by a blank
@@ -193,6 +217,7 @@ func (l *listener) hear(text string) {
 	if l.words == nil {
 		l.words, l.starts, l.heard = make([]byte, 0, 128), make([]int, 0, 16), make([]said, 0, 8)
 	}
+	l.latest = ""
 	var last rune
 	for i := 0; i < len(text); {
 		r, n := rune(text[i]), 1
@@ -203,6 +228,12 @@ func (l *listener) hear(text string) {
 		case r == 'h' && (strings.HasPrefix(text[i:], "http://") || strings.HasPrefix(text[i:], "https://")):
 			l.blank() // an address says nothing
 			for i+n < len(text) && text[i+n] > ' ' && text[i+n] < utf8.RuneSelf && text[i+n] != '"' && text[i+n] != '\'' {
+				n++
+			}
+		case r == '@' && l.inWord: // nor does user@example.com
+			l.words, l.starts = l.words[:l.starts[len(l.starts)-1]], l.starts[:len(l.starts)-1]
+			l.inWord = false
+			for i+n < len(text) && (isBase64(text[i+n]) || text[i+n] >= utf8.RuneSelf) {
 				n++
 			}
 		case 'a' <= r && r <= 'z':
@@ -299,7 +330,11 @@ func (l *listener) sentence() {
 	}
 	if len(l.heard) > 0 {
 		slices.SortStableFunc(l.heard, func(a, b said) int { return a.at - b.at })
-		if r := weigh(l.heard, l.page); r.rank() > l.reason.rank() {
+		r := l.weigh()
+		if r.rank() > l.latest.rank() {
+			l.latest = r
+		}
+		if r.rank() > l.reason.rank() {
 			l.reason = r
 		}
 	}
@@ -318,13 +353,17 @@ func (l *listener) word(i, j int) []byte {
 func (c concept) subject() bool { return c >= token && c <= moment }
 func (c concept) state() bool   { return c >= expired && c <= ended }
 
-// weigh returns what a sentence says of the token, if anything.
-func weigh(heard []said, page bool) Reason {
+// weigh returns what the sentence says of the token, if anything.
+func (l *listener) weigh() Reason {
 	var has [either + 1]bool
-	for _, s := range heard {
-		has[s.concept] = true
+	for i, s := range l.heard {
+		// "Wrong user or password" is no alternative to anything.
+		has[s.concept] = has[s.concept] || s.concept != either || !l.aside(i-1) || !l.aside(i+1)
 	}
-	cure, other := pairs(heard)
+	cure, other := pairs(l.heard)
+	l.token = l.token || has[token] && cure != ""
+	l.signed = l.signed || has[signature] && cure != ""
+	l.perhaps = l.perhaps || has[token] && has[either] && cure != ""
 	switch {
 	case has[parse]:
 		return ReasonOther
@@ -338,16 +377,18 @@ func weigh(heard []said, page bool) Reason {
 		return ReasonStepUp
 	case has[nonce]:
 		return ReasonNonce
-	case has[audience]:
+	case has[audience], has[clientID] && has[mismatch]:
 		return ReasonAudience
+	case has[upstream]:
+		return ReasonUpstream
 	case has[requestSignature] && !has[token], has[signature] && has[mismatch] && !has[token], has[moment] && !has[token]:
 		return ReasonSignature
 	case other != "":
 	case has[scope]:
 		other = ReasonInsufficientScope
-	case has[address], has[denied]:
+	case has[address], has[denied] && (cure == "" || cure == ReasonMissing): // "permission denied: invalid ticket"
 		other = ReasonDenied
-	case has[unsupported], has[certificate], has[login] && page:
+	case has[unsupported], has[certificate], has[login] && l.page:
 		other = ReasonOtherScheme
 	}
 	// "Invalid token or insufficient permissions" leaves it open: in doubt, refresh.
@@ -357,9 +398,15 @@ func weigh(heard []said, page bool) Reason {
 	return other
 }
 
+// aside reports whether a user or a password is heard at i, or nothing.
+func (l *listener) aside(i int) bool {
+	return i < 0 || i >= len(l.heard) || l.heard[i].concept == account || l.heard[i].concept == password
+}
+
 // pairs puts the states of a sentence together with their subjects: one that
 // comes right behind ("an expired token"), or the one before ("the token of the
-// user has expired"), or else the next. It returns what is said of the token,
+// user has expired"), or else the next. Of alternatives that come behind ("invalid
+// password or token") it is said of each. It returns what is said of the token,
 // and what of other things.
 func pairs(heard []said) (cure, other Reason) {
 	before := nothing
@@ -370,8 +417,24 @@ func pairs(heard []said) (cure, other Reason) {
 		if !s.concept.state() {
 			continue
 		}
+		note := func(subject concept) {
+			switch r := reasonOf(subject, s.concept); {
+			case r == "":
+			case !r.Refreshable():
+				other = r
+			case cure == "" || cure == ReasonMissing:
+				cure = r
+			case r != cure && r != ReasonMissing:
+				cure = ReasonInvalidToken // several at once: it is one of them
+			}
+		}
 		subject, end := nothing, s.end
 		for _, next := range heard[i+1:] {
+			if next.concept == either && next.at == end && subject != nothing {
+				note(subject)
+				end = next.end
+				continue
+			}
 			if !next.concept.subject() || next.at != end && (subject != nothing || before != nothing) {
 				break
 			}
@@ -380,15 +443,7 @@ func pairs(heard []said) (cure, other Reason) {
 		if subject == nothing {
 			subject = before
 		}
-		switch r := reasonOf(subject, s.concept); {
-		case r == "":
-		case !r.Refreshable():
-			other = r
-		case cure == "" || cure == ReasonMissing:
-			cure = r
-		case r != cure && r != ReasonMissing:
-			cure = ReasonInvalidToken // several at once: it is one of them
-		}
+		note(subject)
 	}
 	return cure, other
 }
@@ -402,18 +457,22 @@ func reasonOf(subject, state concept) Reason {
 			return ReasonLogin
 		}
 	case account:
-		if state == locked || state == revoked || state == expired || state == ended {
+		if state == locked || state == revoked || state == disabled || state == expired || state == ended {
 			return ReasonDenied
+		}
+	case clientID:
+		if state != missing {
+			return ReasonAudience
 		}
 	case password, certificate:
 		return ReasonOtherScheme
 	case otherToken:
 		return ReasonOther
-	case token, signature, requestSignature:
+	case token, credentials, signature, requestSignature:
 		switch state {
 		case expired:
 			return ReasonExpired
-		case revoked, locked:
+		case revoked, disabled, locked:
 			return ReasonRevoked
 		case missing:
 			return ReasonMissing
