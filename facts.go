@@ -116,14 +116,14 @@ func explain(h http.Header, body []byte) *explanation {
 func decoded(h http.Header, body []byte) []byte {
 	switch strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding"))) {
 	case "", "identity":
-	default: // nobody here can read it
-		return nil
 	case "gzip", "x-gzip":
 		zr, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
 			return nil
 		}
 		body, _ = io.ReadAll(io.LimitReader(zr, peekBytes)) // cut off is no error
+	default: // nobody here can read it
+		return nil
 	}
 	return bytes.TrimPrefix(body, []byte("\uFEFF"))
 }
