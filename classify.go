@@ -39,9 +39,13 @@ const (
 	ReasonOther             Reason = "other"              // the 401 is about something else than the token
 )
 
+// reasonRefused is a refusal in general terms, until something more is heard: then
+// it is ReasonDenied.
+const reasonRefused Reason = "refused"
+
 // rank orders the reasons where a response gives several: what a refresh cannot
-// cure before what it can, the specific before the generic. A refused account or
-// address gives way to a token that is said to have expired.
+// cure before what it can, the specific before the generic. A refusal in general
+// terms gives way to a token that is said to have expired.
 func (r Reason) rank() int {
 	switch r {
 	case "":
@@ -52,13 +56,13 @@ func (r Reason) rank() int {
 		return 2
 	case ReasonInvalidToken:
 		return 3
-	case ReasonDenied:
+	case reasonRefused:
 		return 4
 	case ReasonExpired, ReasonRevoked:
 		return 5
 	case ReasonOther, ReasonOtherScheme:
 		return 6
-	case ReasonInsufficientScope, ReasonSignature, ReasonLogin:
+	case ReasonInsufficientScope, ReasonSignature, ReasonLogin, ReasonDenied:
 		return 7
 	}
 	return 8
@@ -160,7 +164,7 @@ func understand(resp *http.Response, body func() []byte) Rejection {
 	case e.upstream:
 		rej.Reason = ReasonUpstream
 	case !ours && said.rank() <= ReasonUnspecified.rank() &&
-		(reason.rank() <= ReasonMissing.rank() || reason == ReasonDenied || reason == ReasonInvalidToken && !e.listener.token && !e.listener.signed):
+		(reason.rank() <= ReasonMissing.rank() || reason == ReasonDenied || reason == reasonRefused || reason == ReasonInvalidToken && !e.listener.token && !e.listener.signed):
 		rej.Reason = ReasonOtherScheme // and no news of a token: "invalid credentials" are none
 	case unknown && reason == ReasonMissing && said == "":
 		rej.Reason = ReasonOtherScheme // the server looked for its own, and did not see it
@@ -172,6 +176,9 @@ func understand(resp *http.Response, body func() []byte) Rejection {
 		rej.Reason = ReasonOther
 	default:
 		rej.Reason = ReasonUnspecified
+	}
+	if rej.Reason == reasonRefused {
+		rej.Reason = ReasonDenied
 	}
 	return rej
 }
@@ -325,13 +332,25 @@ func headerRequestID(h http.Header) (id string, best int) {
 	return id, best
 }
 
+// promising reports whether a header's name has a pair of letters that every
+// name with a rank has: of id, trace or ray, meta, correlation. Most have none.
+func promising(name string) bool {
+	for i := 1; i < len(name); i++ {
+		switch uint16(name[i-1]|0x20)<<8 | uint16(name[i]|0x20) {
+		case 'i'<<8 | 'd', 'r'<<8 | 'a', 'm'<<8 | 'e', 'r'<<8 | 'e':
+			return true
+		}
+	}
+	return false
+}
+
 // requestIDRank returns what a header's name promises: the higher, the more the
 // id was made for the support desk; 0 for none. A vendor's own request id comes
 // first, then the customary ones, then those of logs and errors, and last what
 // belongs to a proxy, a trace or the client.
 func requestIDRank(name string) int {
 	var room [48]byte
-	if len(name) > len(room) {
+	if len(name) > len(room) || !promising(name) {
 		return 0
 	}
 	n := room[:0]

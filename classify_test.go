@@ -115,6 +115,7 @@ func TestFreshTokenIsNotWastedOnWhatItCannotCure(t *testing.T) {
 		{"quota, OpenAI", 401, json, `{"error":{"message":"You exceeded your current quota, please check your plan and billing details.","code":"insufficient_quota"}}`, reauth.ReasonQuota},
 		{"disabled account", 401, json, `{"error":{"message":"Your account is disabled, please contact support","code":"account_disabled"}}`, reauth.ReasonDenied},
 		{"banned user", 401, json, classifyGateway("用户已被封禁"), reauth.ReasonDenied},
+		{"a disabled user's expired token", 401, json, `{"code":"token_expired","message":"Your account has been disabled"}`, reauth.ReasonDenied},
 		{"IP not allowed", 401, json, `{"error":{"message":"Your IP 203.0.113.7 is not allowed to use this key"}}`, reauth.ReasonDenied},
 		{"the gateway's own key upstream", 401, json, `{"error":{"message":"Incorrect API key provided: sk-up***. You can find your API key at https://***.com/***/***","type":"invalid_request_error","code":"invalid_api_key"}}`, reauth.ReasonUpstream},
 		{"only Basic", 401, []string{"WWW-Authenticate", `Basic realm="x"`}, "", reauth.ReasonOtherScheme},

@@ -123,14 +123,17 @@ func printable(s string, max int) string {
 	return b.String()
 }
 
-// isPlain reports whether s has no other than visible ASCII characters.
+// isPlain reports whether s has no other than visible characters, with single
+// spaces between.
 func isPlain(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] >= 0x7f {
+	last := ' '
+	for _, r := range s {
+		if r < ' ' || r == 0x7f || r == ' ' && last == ' ' || r == utf8.RuneError || r > unicode.MaxASCII && !unicode.IsPrint(r) {
 			return false
 		}
+		last = r
 	}
-	return true
+	return last != ' ' || s == ""
 }
 
 // A maskedError prints as text that was made safe to log; errors.Is and

@@ -386,8 +386,10 @@ func (l *listener) weigh() Reason {
 	case other != "":
 	case has[scope]:
 		other = ReasonInsufficientScope
-	case has[address], has[denied] && (cure == "" || cure == ReasonMissing): // "permission denied: invalid ticket"
+	case has[address]:
 		other = ReasonDenied
+	case has[denied] && (cure == "" || cure == ReasonMissing): // "permission denied: invalid ticket"
+		other = reasonRefused
 	case has[unsupported], has[certificate], has[login] && l.page:
 		other = ReasonOtherScheme
 	}
