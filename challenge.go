@@ -52,6 +52,7 @@ func headerValues(h http.Header, key string) []string {
 type challengeParser struct {
 	all      []Challenge
 	repeated map[string]bool // names that the last challenge has more than once
+	full     bool            // there was one challenge too many
 
 	s    string // the line
 	i    int
@@ -62,7 +63,7 @@ func (p *challengeParser) parse(line string) {
 	p.s, p.i, p.open = line, 0, false
 	for {
 		p.skip(isSeparator)
-		if p.i == len(p.s) {
+		if p.i == len(p.s) || p.full {
 			return
 		}
 		word := p.word()
@@ -73,7 +74,7 @@ func (p *challengeParser) parse(line string) {
 			name := strings.ToLower(word)
 			p.param(name, p.value(name))
 		case len(p.all) == maxChallenges:
-			return
+			p.full = true // what follows is none of the last one's
 		default:
 			p.skip(isBlank)
 			p.all = append(p.all, Challenge{Scheme: word, Token68: p.token68()})

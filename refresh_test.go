@@ -202,7 +202,11 @@ func TestAThousandCallersOnRealConnectionsLoseNoRequestAndNoTime(t *testing.T) {
 	// counts threefold, for the noise of the machine.
 	rest := flightSlowest(t, dead) - refreshed.Sub(begin)
 	t.Logf("a round trip for all takes %v, the rest took %v", roundTrip, rest)
-	assert.Less(t, rest, 3*roundTrip+150*time.Millisecond+250*time.Millisecond)
+	limit := 3*roundTrip + 150*time.Millisecond + 250*time.Millisecond
+	if wordsRace { // which slows some steps far more than others
+		limit += time.Second
+	}
+	assert.Less(t, rest, limit)
 	assert.EqualValues(t, 1, is.calls.Load(), "refreshes")
 	assert.EqualValues(t, callers, rejected.Load(), "rejections: one each")
 	base.CloseIdleConnections()
