@@ -724,10 +724,10 @@ func TestRefreshersErrorNeverLeaksASecret(t *testing.T) {
 			"after a 401":        {AccessToken: tokAccess, RefreshToken: tokRefresh},
 			"for the first time": {RefreshToken: tokRefresh, AccessToken: ""},
 		} {
+			if tok.AccessToken == "" && name == "a token whose type is the secret" {
+				continue // the one that does not fail
+			}
 			t.Run(name+" "+when, func(t *testing.T) {
-				if tok.AccessToken == "" && name == "a token whose type is the secret" {
-					t.Skip("no failure")
-				}
 				synctest.Test(t, func(t *testing.T) {
 					from := reauth.RefresherFunc(func(_ context.Context, stale reauth.Stale) (reauth.Token, error) { return refresh(stale) })
 					w := logWitnessed(t, tok, from, accepting(), nil)
