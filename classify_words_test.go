@@ -627,3 +627,19 @@ func FuzzDefaultClassifier(f *testing.F) {
 		assert.True(t, bytes.Equal(body, rest), "the body was changed")
 	})
 }
+
+// W1: what a sentence mentions in passing is not what it is about.
+func TestAsideIsNotTakenForTheError(t *testing.T) {
+	for _, message := range []string{
+		"Invalid API key. Visit your dashboard to manage keys and billing.",
+		"The token was issued before the password change and is no longer valid",
+		"The session for this user timed out",
+		"用户未登录或登录已失效",
+		"The authorization token has expired; request a new one with your client credentials",
+		"Access token expired. Refresh it using your refresh token.",
+	} {
+		got := reauth.DefaultClassifier().Classify(&http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}},
+			func() []byte { return []byte(message) })
+		assert.True(t, got.Reason.Refreshable(), "%s: %s", message, got.Reason)
+	}
+}

@@ -46,6 +46,7 @@ const (
 	// Matters that a fresh token does not settle, whatever is said of them.
 	grant // a dead one
 	quota
+	money // which an error may mention in passing
 	scope
 	audience
 	factor // a second one
@@ -101,13 +102,14 @@ var phrases = map[concept]string{
 	missing: `missing|not provided|required|absent|empty|no|without|none|didnt provide|not present|not supplied|must be sent|must be provided|must be supplied|must be set|
 		fehlt|fehlend|manquant|falta|отсутствует`,
 
-	login: `sign in|sign into|sign back|sign on|sign up|sign out|log in|login|signin|anmelden|connexion`,
+	login: `password change|password changed|password reset|password has changed|password was changed|sign in|sign into|sign back|sign on|sign up|sign out|log in|login|signin|anmelden|connexion`,
 	grant: `invalid grant|refresh failed|failed to refresh|could not refresh|unable to refresh`,
-	quota: `quota|budget|balance|billing|credits|credit|funds|payment|exceededbudget|rate limit|usage limit|spending limit|too many requests|
-		too many|tokens per|max tokens|limit exceeded|limit reached|exceeded your|unpaid|overdue|invoice|invoices|spending cap|usage cap|top up|insufficient quota|kontingent|guthaben`,
+	money: `billing|payment|payments`,
+	quota: `quota|budget|balance|funds|exceededbudget|rate limit|usage limit|spending limit|too many requests|
+		too many|tokens per|max tokens|limit exceeded|limit reached|exceeded your|unpaid|overdue|spending cap|usage cap|top up|insufficient quota|kontingent|guthaben|out of credits|credits|credit|invoice|invoices|payment method`,
 	scope:    `scope|scopes|permission|permissions|privilege|privileges|insufficient permissions|insufficient rights|insufficient role|required role|required roles|missing role|role required|entitlement|entitlements|berechtigung|permisos|permissões`,
 	audience: `audience|aud|audiences|issuer|iss|not issued for|issued for a|issued for another|wrong tenant|wrong environment|aud claim|wrong resource`,
-	factor:   `factor|factors|authenticator|tfa|unrecognized device|unrecognised device|untrusted device|unknown device|new device|device not trusted|sso required|via sso|sudo required|sudo mode|account verification|fresh token required|two factor|twofactor|2fa|mfa|otp|insufficient user authentication|one time|onetime|second factor|multi factor|multifactor|verification code|totp|interaction required|step up|passcode|captcha`,
+	factor:   `reset your password|change your password|factor|factors|authenticator|tfa|unrecognized device|unrecognised device|untrusted device|unknown device|new device|device not trusted|sso required|via sso|sudo required|sudo mode|account verification|fresh token required|two factor|twofactor|2fa|mfa|otp|insufficient user authentication|one time|onetime|second factor|multi factor|multifactor|verification code|totp|interaction required|step up|passcode|captcha`,
 	csrf:     `csrf|xsrf|cross site|forgery|authenticity token|request forgery`,
 	nonce:    `nonce|replay|replayed`,
 	address:  `ip|ip address|allowlist|whitelist|whitelisted|geo|country|referer|referrer|origin not|request domain|invalid domain|domain not|unauthorized domain`,
@@ -122,7 +124,7 @@ var phrases = map[concept]string{
 
 // terms are those of languages that do not put blanks between words.
 var terms = map[concept]string{
-	token:            `令牌|權杖|凭证|憑證|凭据|密钥|密鑰|金鑰|トークン|キー|토큰|키|会话|會話|登录状态|登錄狀態|登录态|セッション|세션`,
+	token:            `登录|登入|登錄|登陆|ログイン|로그인|令牌|權杖|凭证|憑證|凭据|密钥|密鑰|金鑰|トークン|キー|토큰|키|会话|會話|登录状态|登錄狀態|登录态|セッション|세션`,
 	refreshToken:     `刷新令牌|刷新token|刷新 token|刷新Token|刷新 Token|更新令牌|更新權杖|リフレッシュトークン|리프레시 토큰|리프레시토큰|리프레쉬 토큰|갱신 토큰|재발급`,
 	account:          `用户|用戶|试用期|試用期|试用|許可證|许可证|账号|账户|帳號|帳戶|ユーザー|アカウント|사용자|계정`,
 	password:         `密码|密碼|パスワード|비밀번호`,
@@ -367,7 +369,7 @@ func (l *listener) weigh() Reason {
 	switch {
 	case has[parse]:
 		return ReasonOther
-	case has[quota]:
+	case has[quota], has[money] && cure == "" && slices.ContainsFunc(l.heard, func(s said) bool { return s.concept.state() }):
 		return ReasonQuota
 	case has[csrf]:
 		return ReasonCSRF
@@ -411,10 +413,14 @@ func (l *listener) aside(i int) bool {
 // password or token") it is said of each. It returns what is said of the token,
 // and what of other things.
 func pairs(heard []said) (cure, other Reason) {
-	before := nothing
+	before, beforeEnd := nothing, 0
 	for i, s := range heard {
 		if s.concept.subject() {
-			before = s.concept
+			// "The session for this user timed out": of whose it is nothing is said.
+			if owner := before == token && s.concept == account && s.at > beforeEnd && s.at-beforeEnd <= 2; !owner {
+				before = s.concept
+			}
+			beforeEnd = s.end
 		}
 		if !s.concept.state() {
 			continue
