@@ -70,7 +70,7 @@ var phrases = map[concept]string{
 	credentials:  `credential|credentials|anmeldedaten|zugangsdaten|identifiants|credenciales|credenciais|credenziali`,
 	refreshToken: `refresh token|refreshtoken|refresh tokens|consent`,
 	clientID:     `client id|clientid|application id|app id`,
-	account: `user|account|member|organization|organisation|tenant|workspace|subscription|konto|benutzer|compte|cuenta|conta|utente|пользователь|
+	account: `license key|licence key|product key|user|account|member|organization|organisation|tenant|workspace|subscription|konto|benutzer|compte|cuenta|conta|utente|пользователь|
 		usuario|usuário|utilisateur|gebruiker|użytkownik|kullanıcı|hesap|hesabınız|учетная запись|учётная запись|аккаунт|benutzerkonto|conto|developer|
 		subscription|license|licence|trial|evaluation|plan|membership|project|lizenz|abonnement|licencia|licença|licenza|suscripción|лицензия|подписка|licencja|lisans`,
 	password: `password|username|user name|email|e mail|passwort|kennwort|benutzername|mot de passe|contraseña|senha|wachtwoord|пароль|имя пользователя|логин|
@@ -79,7 +79,7 @@ var phrases = map[concept]string{
 	otherToken: `reset token|invitation token|invite token|verification token|confirmation token|activation token|registration token|device token|push token|
 		captcha token|page token|continuation token|idempotency token|upload token|webhook|magic link`,
 	signature:        `signature|sig|firma|assinatura|signatur|firma digitale|подпись`,
-	requestSignature: `hmac|request signature|signaturedoesnotmatch|canonical request|string to sign|aksk|sign|dpop proof|proof of possession`,
+	requestSignature: `d po p|hmac|request signature|signaturedoesnotmatch|canonical request|string to sign|aksk|sign|dpop proof|proof of possession`,
 	moment:           `timestamp|clock|request time|x date|request timestamp|request has expired|request is expired|request expired|unix epoch|recv window|recvwindow|clock skew|time skew|server time`,
 
 	expired: `expired|expires|expire|expiry|expiration|outdated|lifetime|ttl|too old|no longer valid|timed out|timeout|lapsed|
@@ -107,17 +107,17 @@ var phrases = map[concept]string{
 	money: `billing|payment|payments`,
 	quota: `quota|budget|balance|funds|exceededbudget|rate limit|usage limit|spending limit|too many requests|
 		too many|tokens per|max tokens|limit exceeded|limit reached|exceeded your|unpaid|overdue|spending cap|usage cap|top up|insufficient quota|kontingent|guthaben|out of credits|credits|credit|invoice|invoices|payment method`,
-	scope:    `scope|scopes|permission|permissions|privilege|privileges|insufficient permissions|insufficient rights|insufficient role|required role|required roles|missing role|role required|entitlement|entitlements|berechtigung|permisos|permissões`,
+	scope:    `admin rights|admin role|administrator rights|requires admin|not an admin|scope|scopes|permission|permissions|privilege|privileges|insufficient permissions|insufficient rights|insufficient role|required role|required roles|missing role|role required|entitlement|entitlements|berechtigung|permisos|permissões`,
 	audience: `audience|aud|audiences|issuer|iss|not issued for|issued for a|issued for another|wrong tenant|wrong environment|aud claim|wrong resource`,
-	factor:   `reset your password|change your password|factor|factors|authenticator|tfa|unrecognized device|unrecognised device|untrusted device|unknown device|new device|device not trusted|sso required|via sso|sudo required|sudo mode|account verification|fresh token required|two factor|twofactor|2fa|mfa|otp|insufficient user authentication|one time|onetime|second factor|multi factor|multifactor|verification code|totp|interaction required|step up|passcode|captcha`,
+	factor:   `device not recognized|device not recognised|device is not|sso login|single sign on|we sent to|sent to your|text message|sms code|reset your password|change your password|factor|factors|authenticator|tfa|unrecognized device|unrecognised device|untrusted device|unknown device|new device|device not trusted|sso required|via sso|sudo required|sudo mode|account verification|fresh token required|two factor|twofactor|2fa|mfa|otp|insufficient user authentication|one time|onetime|second factor|multi factor|multifactor|verification code|totp|interaction required|step up|passcode|captcha`,
 	csrf:     `csrf|xsrf|cross site|forgery|authenticity token|request forgery`,
 	nonce:    `nonce|replay|replayed`,
-	address:  `ip|ip address|allowlist|whitelist|whitelisted|geo|country|referer|referrer|origin not|request domain|invalid domain|domain not|unauthorized domain`,
+	address:  `paid plan|upgrade your|upgrade to|not a member|email is not verified|address is not verified|address not verified|e mail not verified|not whitelisted|not allowlisted|ip|ip address|allowlist|whitelist|whitelisted|geo|country|referer|referrer|origin not|request domain|invalid domain|domain not|unauthorized domain`,
 	denied: `email not verified|email not confirmed|email verification|unverified email|verify your email|confirm your email|verify your account|confirm your account|activate your account|
 		not approved|been approved|not trusted|pending approval|no active account|maintenance|only available|upgrade to|upgrade your|plan required|unauthorized client|unusual activity|suspicious activity|
 		invalid client|client authentication failed|not allowed|permission denied|not permitted|not enabled|not entitled`,
 	upstream:    `provider returned|upstream error|upstream provider|upstream returned|upstream key|upstream api`,
-	unsupported: `not supported|unsupported|not currently supported|currently not supported`,
+	unsupported: `basic auth|basic authentication|digest authentication|not supported|unsupported|not currently supported|currently not supported`,
 	parse:       `unexpected token|unexpected tokens|token at position|syntaxerror|syntax error`,
 	either:      `or|oder|ou|o|или|lub|veya`,
 }
