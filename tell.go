@@ -85,7 +85,7 @@ func (t *Transport) attrs(req *http.Request, o *Outcome) []slog.Attr {
 func (o *Outcome) hint() string {
 	var failure *RefreshError
 	switch {
-	case o.Took > 0 && o.NoRetry == "" && o.Retry.StatusCode == 0 && o.Withheld == "" && failure == nil:
+	case o.Took > 0 && o.NoRetry == "" && o.Retry.StatusCode == 0 && o.Withheld == "":
 		return "the connection broke on the retry: the server may have acted on it, so send it again only if that does no harm"
 	case o.Retry.StatusCode != 0:
 		return "the server refuses fresh tokens too: give its support both request ids, and see whether issuer, audience and scopes are those it expects"
@@ -97,9 +97,11 @@ func (o *Outcome) hint() string {
 		return "send the request again if it is to go out under the new login"
 	case errors.Is(o.Err, ErrClosed):
 		return "do not use the client after closing its Credential"
-	case strings.HasPrefix(o.NoRetry, "more of the body"), strings.HasPrefix(o.NoRetry, "the body"):
+	case o.NoRetry == bodyLost, o.NoRetry == bodyFailed:
 		return "send the request again: the next one carries the fresh token"
-	case strings.HasPrefix(o.NoRetry, "the request's deadline"):
+	case o.NoRetry == noPatience:
+		return "send the request again when the server's Retry-After has passed"
+	case o.NoRetry == noTime:
 		return "give the request more time: a retry needs the refresh, the wait and a round trip"
 	case o.Withheld == withheldOrigin:
 		return "if this host is to have the token, add its origin to Transport.Origins"

@@ -439,9 +439,17 @@ type exchange struct {
 	Outcome
 }
 
-const bodyLost = "more of the body was sent than is kept: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue"
-
-const endedSession = "the request belongs to a session that has ended"
+// Why there is no retry, besides what a Rejection says.
+const (
+	noToken      = "there is no fresh token"
+	noTime       = "the request's deadline is nearer than the retry"
+	noPatience   = "the server asks for more than 5s until the next try"
+	callerGone   = "the request's context ended"
+	endedSession = "the request belongs to a session that has ended"
+	tokenGone    = "the fresh token expired before the retry"
+	bodyLost     = "more of the body was sent than is kept: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue"
+	bodyFailed   = "the body cannot be sent again"
+)
 
 // giveUp notes why there is no retry.
 func (x *exchange) giveUp(why string, err error) bool {
@@ -469,7 +477,7 @@ func (x *exchange) renew() bool {
 	}
 	next, err := x.cred.renew(x.req.Context(), x.held.Token, x.Rejection)
 	if err != nil {
-		return x.giveUp("there is no fresh token", err)
+		return x.giveUp(noToken, err)
 	}
 	x.next = next
 	return true
@@ -479,10 +487,10 @@ func (x *exchange) renew() bool {
 // notes why not.
 func (x *exchange) bearable(wait time.Duration) bool {
 	if _, ok := x.retryAfter(); ok && wait > maxRetryAfter {
-		return x.giveUp(fmt.Sprintf("the server asks for more than %v until the next try", maxRetryAfter), nil)
+		return x.giveUp(noPatience, nil)
 	}
 	if end, ok := x.req.Context().Deadline(); ok && time.Until(end) <= wait {
-		return x.giveUp("the request's deadline is nearer than the retry", nil)
+		return x.giveUp(noTime, nil)
 	}
 	return true
 }
@@ -507,7 +515,7 @@ func (x *exchange) wait() bool {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			return x.giveUp("the request's context ended", context.Cause(ctx))
+			return x.giveUp(callerGone, context.Cause(ctx))
 		}
 	}
 	if x.cred.ended(x.held.Token) || x.cred.ended(x.next.Token) {
@@ -516,7 +524,7 @@ func (x *exchange) wait() bool {
 	newest, err := x.cred.hold(ctx)
 	switch {
 	case err != nil:
-		return x.giveUp("the fresh token expired before the retry", err)
+		return x.giveUp(tokenGone, err)
 	case newest.session != x.held.session:
 		return x.giveUp(endedSession, ErrLoggedOut)
 	case newest.AccessToken == x.held.AccessToken:
@@ -576,7 +584,7 @@ func (x *exchange) rewind() bool {
 			err = errors.New("it returned no body")
 		}
 		if err != nil {
-			return x.giveUp("the body cannot be sent again", masked("reauth: GetBody: ", err, x.t.secrets(x.req, x.held, x.next)...))
+			return x.giveUp(bodyFailed, masked("reauth: GetBody: ", err, x.t.secrets(x.req, x.held, x.next)...))
 		}
 		x.again = again
 	default:
