@@ -927,3 +927,34 @@ func TestClassifiersWordsAreNeverLoggedRaw(t *testing.T) {
 		}
 	})
 }
+
+// A request that gets no answer does not show the outcome of the one before it,
+// be it sent with the token or without.
+func TestOutcomeIsNeverOfTheRequestBefore(t *testing.T) {
+	for name, origins := range map[string][]string{"with the token": nil, "without": {}} {
+		t.Run(name, func(t *testing.T) {
+			cut := errors.New("connection cut")
+			sends := 0
+			rt := &reauth.Transport{
+				Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"}), Origins: origins, Logger: discard,
+				Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+					if sends++; sends == 1 {
+						return answer(req, http.StatusOK, "", "X-Request-Id", "one"), nil
+					}
+					return nil, cut
+				}),
+			}
+			ctx, outcome := reauth.WithOutcome(t.Context())
+			for range 2 {
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example.com/", nil)
+				require.NoError(t, err)
+				if resp, err := rt.RoundTrip(req); err == nil {
+					require.NoError(t, resp.Body.Close())
+					assert.Equal(t, "one", outcome().First.RequestID)
+				}
+			}
+			assert.Zero(t, outcome().First, "of the request before")
+			assert.ErrorIs(t, outcome().Err, cut)
+		})
+	}
+}

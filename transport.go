@@ -319,6 +319,7 @@ func (t *Transport) sendWithout(req *http.Request, m *mark, why string) (*http.R
 		if err == nil {
 			err = errNoResponse(t.base)
 		}
+		m.record(Outcome{Withheld: why, Err: masked("reauth: Base: ", err, t.secrets(req)...)})
 		return nil, err
 	}
 	resp.Request = shown(req, resp.Request, out)
