@@ -178,3 +178,58 @@ func ExampleCredential_Set() {
 	fmt.Println(err)
 	// Output: <nil>
 }
+
+// An SDK that insists on an API key gets the Placeholder; the server gets the token.
+func ExampleTransport_placeholder() {
+	api := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.Header.Get("Authorization"))
+	}))
+	defer api.Close()
+	cred := &reauth.Credential{}
+	_ = cred.Set(context.Background(), reauth.Token{AccessToken: "from-the-login"})
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred}}
+
+	req, _ := http.NewRequest(http.MethodGet, api.URL, nil)
+	req.Header.Set("Authorization", "Bearer "+reauth.Placeholder)
+	if resp, err := client.Do(req); err == nil {
+		resp.Body.Close()
+	}
+	// Output: Bearer from-the-login
+}
+
+func ExampleParseChallenges() {
+	h := http.Header{"Www-Authenticate": {
+		`Negotiate abc==, Bearer realm="api", error=invalid_token`,
+	}}
+	for _, c := range reauth.ParseChallenges(h) {
+		fmt.Println(c.Scheme, c.Token68, c.Params)
+	}
+	// Output:
+	// Negotiate abc== map[]
+	// Bearer  map[error:invalid_token realm:api]
+}
+
+// For another protocol than HTTP, such as gRPC: Token before a call, and Renew
+// once when the server has rejected the token.
+func ExampleCredential_Renew() {
+	n := 0
+	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+		n++
+		return reauth.Token{AccessToken: fmt.Sprint("token-", n)}, nil
+	})}
+	ctx := context.Background()
+	tok, _ := cred.Token(ctx)
+	fmt.Println(tok.AccessToken)
+	tok, _ = cred.Renew(ctx, tok, reauth.Rejection{Reason: reauth.ReasonExpired})
+	fmt.Println(tok.AccessToken)
+
+	_ = cred.Clear(ctx) // a logout
+	_, err := cred.Renew(ctx, tok, reauth.Rejection{Reason: reauth.ReasonRevoked})
+	fmt.Println(errors.Is(err, reauth.ErrLoggedOut))
+	fmt.Println(cred.Close(ctx))
+	// Output:
+	// token-1
+	// token-2
+	// true
+	// <nil>
+}

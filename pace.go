@@ -8,6 +8,11 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
+const (
+	maxPause   = 24 * time.Hour
+	forgetStep = time.Minute // a failure is forgotten after this time
+)
+
 // A pause keeps callers from the Refresher.
 type pause struct {
 	until    time.Time

@@ -194,7 +194,7 @@ type flight struct {
 	// The outcome, to be read when done is closed.
 	held  *held
 	err   error
-	again bool // Set came between: what is held now counts
+	again bool // Set or another token came between: what is held now counts
 }
 
 // A pastToken remembers a token that was held, as little of it as is needed to
@@ -207,18 +207,18 @@ type pastToken struct {
 const (
 	defaultRefreshAhead   = 5 * time.Minute
 	defaultRefreshTimeout = 30 * time.Second
-	maxPause              = 24 * time.Hour
 	maxLifetime           = 100 * 365 * 24 * time.Hour
 	maxPast               = 16
-	forgetStep            = time.Minute      // a failure is forgotten after this time
 	clockTolerance        = 30 * time.Second // Date has whole seconds, and was on the way
 )
 
 // Token returns a token for a request: at once if the one held is fresh, else
-// after a refresh. One that seemed to have expired when it came is returned until
-// a Transport has seen what a server says of it, or Renew is called: this
-// machine's clock may be wrong. It fails with a *RefreshError if there is none, with ErrClosed
+// after a refresh. It fails with a *RefreshError if there is none, with ErrClosed
 // or ErrLoggedOut, or with the cause of ctx if that ends before.
+//
+// A first token that seems to have expired when it comes is returned until a
+// Transport has seen what a server says of it, or Renew is called: this machine's
+// clock may be wrong.
 func (c *Credential) Token(ctx context.Context) (Token, error) {
 	h, err := c.hold(ctx)
 	if err != nil {

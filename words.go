@@ -72,7 +72,7 @@ var phrases = map[concept]string{
 	clientID:     `client id|clientid|application id|app id`,
 	account: `license key|licence key|product key|user|account|member|organization|organisation|tenant|workspace|subscription|konto|benutzer|compte|cuenta|conta|utente|пользователь|
 		usuario|usuário|utilisateur|gebruiker|użytkownik|kullanıcı|hesap|hesabınız|учетная запись|учётная запись|аккаунт|benutzerkonto|conto|developer|
-		subscription|license|licence|trial|evaluation|plan|membership|project|lizenz|abonnement|licencia|licença|licenza|suscripción|лицензия|подписка|licencja|lisans`,
+		license|licence|trial|evaluation|plan|membership|project|lizenz|abonnement|licencia|licença|licenza|suscripción|лицензия|подписка|licencja|lisans`,
 	password: `password|username|user name|email|e mail|passwort|kennwort|benutzername|mot de passe|contraseña|senha|wachtwoord|пароль|имя пользователя|логин|
 		hasło|şifre|parola|kullanıcı adı|nome utente|nombre de usuario`,
 	certificate: `certificate|certificates|client cert|zertifikat`,
