@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/reauth-go/reauth/internal/mask"
 )
 
 // A Reason says why a response is a rejection, and so what may cure it.
@@ -242,7 +244,7 @@ func challenged(challenges []Challenge, sent string) (said Reason, ours, unknown
 
 // bounded is printable, for text that may be long.
 func bounded(s string, max int) string {
-	return printable(s[:min(len(s), max*utf8.UTFMax)], max)
+	return mask.Printable(s[:min(len(s), max*utf8.UTFMax)], max)
 }
 
 // maxRequestID bounds what is taken for a request id.

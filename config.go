@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/reauth-go/reauth/internal/origin"
 )
 
 // A config is what a Transport's fields come to.
@@ -14,7 +16,7 @@ type config struct {
 	key        string // of the header, canonical
 	scheme     string
 	prefix     string // scheme and a blank
-	origins    []origin
+	origins    []origin.Origin
 	classifier Classifier
 	keep       int64
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/reauth-go/reauth/internal/mask"
 )
 
 var (
@@ -77,7 +79,9 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-func isPermanent(err error) bool {
+// IsPermanent reports whether err was marked by Permanent, of this package or of
+// backoff/v4, for Refreshers that are made of others.
+func IsPermanent(err error) bool {
 	var ours *permanentError
 	var theirs *backoff.PermanentError
 	return errors.As(err, &ours) || errors.As(err, &theirs)
@@ -787,13 +791,13 @@ func newRefreshError(f *flight, tok Token, err error, retryAt time.Time) *Refres
 	if tok.AccessToken == Placeholder { // no secret, and what the error is about
 		tok.AccessToken = ""
 	}
-	text := "refresh failed: " + maskedText(err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
+	text := "refresh failed: " + mask.ErrorText(err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
 	switch {
 	case old.RefreshToken != "" && answerLost(err):
 		// RFC 9700 §4.14.2: to present a used refresh token revokes its family.
 		e.RetryAt = time.Time{}
 		e.text = text + "; the answer was lost and may have been a new refresh token, so the old one is not used again: log in and call Credential.Set"
-	case isPermanent(err):
+	case IsPermanent(err):
 		e.RetryAt = time.Time{}
 		e.text = text + "; this is permanent: log in and call Credential.Set"
 	default:

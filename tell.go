@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/reauth-go/reauth/internal/mask"
 )
 
 // tell makes the outcome of a request known: to who asks OutcomeOf for its
@@ -69,7 +71,7 @@ func (t *Transport) attrs(req *http.Request, o *Outcome) []slog.Attr {
 		attrs = append(attrs, slog.String("why", o.NoRetry))
 	}
 	if o.Err != nil {
-		attrs = append(attrs, slog.String("error", mask(o.Err.Error(), 1000)))
+		attrs = append(attrs, slog.String("error", mask.Text(o.Err.Error(), 1000)))
 	}
 	var failure *RefreshError
 	if errors.As(o.Err, &failure) && !failure.Permanent() {
@@ -149,7 +151,7 @@ func (t *Transport) secrets(req *http.Request, sent ...*held) []string {
 		}
 	}
 	for _, v := range headerValues(req.Header, t.key) {
-		if v = bare(v); len(v) >= overlap {
+		if v = bare(v); len(v) >= mask.Overlap {
 			all = append(all, v)
 		}
 	}
@@ -163,7 +165,7 @@ func (t *Transport) requestID(resp *http.Response, secrets []string) string {
 }
 
 func safeID(id string, secrets []string) string {
-	if id = bounded(id, maxRequestID); shares(id, secrets) {
+	if id = bounded(id, maxRequestID); mask.Shares(id, secrets) {
 		return ""
 	}
 	return id
@@ -180,8 +182,8 @@ func attempt(resp *http.Response, h *held, requestID string) Attempt {
 
 // redact makes what a server said fit for a log, also where it repeats a secret.
 func (r *Rejection) redact(secrets []string) {
-	r.Code = mask(r.Code, 200, secrets...)
-	r.Message = mask(r.Message, 500, secrets...)
+	r.Code = mask.Text(r.Code, 200, secrets...)
+	r.Message = mask.Text(r.Message, 500, secrets...)
 	r.RequestID = safeID(r.RequestID, secrets)
 	folded := make([]string, len(secrets)) // names of parameters are in lower case
 	for i, s := range secrets {
@@ -190,18 +192,18 @@ func (r *Rejection) redact(secrets []string) {
 	for i := range r.Challenges {
 		c := &r.Challenges[i]
 		for _, field := range []*string{&c.Scheme, &c.Token68} {
-			if shares(*field, secrets) {
-				*field = mask(*field, 500, secrets...)
+			if mask.Shares(*field, secrets) {
+				*field = mask.Text(*field, 500, secrets...)
 			}
 		}
 		for name, v := range c.Params {
-			if shares(name, folded) {
+			if mask.Shares(name, folded) {
 				delete(c.Params, name)
 			} else if name == "claims" && !slices.ContainsFunc(secrets, func(s string) bool { return s != "" && strings.Contains(v, s) }) {
 				// Base64 of JSON, as JWTs are: they share words that are no
 				// secret, and the Refresher needs it whole.
-			} else if shares(v, secrets) {
-				c.Params[name] = mask(v, 500, secrets...)
+			} else if mask.Shares(v, secrets) {
+				c.Params[name] = mask.Text(v, 500, secrets...)
 			}
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/reauth-go/reauth/internal/mask"
 )
 
 // ErrInsecure is the answer to a request that would carry the token over plain
@@ -204,7 +206,7 @@ func (t *Transport) permit(req *http.Request, m *mark, own []string) (*Credentia
 	if t.CredentialFor != nil {
 		var err error
 		if cred, err = t.CredentialFor(req); err != nil {
-			return nil, "", masked("reauth: CredentialFor: ", err)
+			return nil, "", mask.Err("reauth: CredentialFor: ", err)
 		} else if cred == nil {
 			return nil, "", errors.New("reauth: CredentialFor returned no Credential for the request: see WithoutToken for one that needs none")
 		} else if m.within(cred) {
@@ -319,7 +321,7 @@ func (t *Transport) sendWithout(req *http.Request, m *mark, why string) (*http.R
 		if err == nil {
 			err = errNoResponse(t.base)
 		}
-		m.record(Outcome{Withheld: why, Err: masked("reauth: Base: ", err, t.secrets(req)...)})
+		m.record(Outcome{Withheld: why, Err: mask.Err("reauth: Base: ", err, t.secrets(req)...)})
 		return nil, err
 	}
 	resp.Request = shown(req, resp.Request, out)
@@ -403,7 +405,7 @@ func (t *Transport) redacted(req *http.Request, h *held) *http.Request {
 func (t *Transport) accepted(req *http.Request, resp *http.Response, err error, m *mark, cred *Credential, h *held) {
 	if resp == nil {
 		if m.recording() {
-			m.record(Outcome{Err: masked("reauth: Base: ", err, t.secrets(req, h)...)})
+			m.record(Outcome{Err: mask.Err("reauth: Base: ", err, t.secrets(req, h)...)})
 		}
 		return
 	}
@@ -585,7 +587,7 @@ func (x *exchange) rewind() bool {
 			err = errors.New("it returned no body")
 		}
 		if err != nil {
-			return x.giveUp(bodyFailed, masked("reauth: GetBody: ", err, x.t.secrets(x.req, x.held, x.next)...))
+			return x.giveUp(bodyFailed, mask.Err("reauth: GetBody: ", err, x.t.secrets(x.req, x.held, x.next)...))
 		}
 		x.again = again
 	default:
@@ -603,7 +605,7 @@ func (x *exchange) retry() (*http.Response, error) {
 	resp, err := x.t.send(x.req, x.next, x.again, x.plain)
 	x.Took = time.Since(x.began)
 	if resp == nil {
-		x.Err = masked("reauth: the retry failed: ", err, x.t.secrets(x.req, x.held, x.next)...)
+		x.Err = mask.Err("reauth: the retry failed: ", err, x.t.secrets(x.req, x.held, x.next)...)
 		x.t.tell(x.req, nil, &x.Outcome)
 		return nil, err
 	}

@@ -1,7 +1,10 @@
-package reauth
+// Package mask makes foreign text safe to log: bounded, printable, and without
+// secrets.
+package mask
 
 import (
 	"fmt"
+	"reflect"
 	"regexp"
 	"strings"
 	"unicode"
@@ -26,13 +29,13 @@ var secretShapes = []struct {
 	{regexp.MustCompile(`\b(sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[a-z]|ya29|hv[sb]|npm|pypi|dapi|AKIA|ASIA|AIza)[-_.]?[\w.-]{10,}`), "[redacted]"},
 }
 
-// overlap is how many bytes in a row a word may share with a known secret.
-const overlap = 8
+// Overlap is how many bytes in a row a word may share with a known secret.
+const Overlap = 8
 
-// mask returns foreign text as it may stand in a log: one line, printable, at
+// Text returns foreign text as it may stand in a log: one line, printable, at
 // most max runes, without the given secrets, what contains a piece of them, and
 // what has the shape of a secret.
-func mask(text string, max int, secrets ...string) string {
+func Text(text string, max int, secrets ...string) string {
 	if len(text) > 4*max { // before the work, not only after it
 		text = strings.ToValidUTF8(text[:4*max], "")
 	}
@@ -45,7 +48,7 @@ func mask(text string, max int, secrets ...string) string {
 	for _, shape := range secretShapes {
 		text = shape.re.ReplaceAllString(text, shape.to)
 	}
-	return printable(text, max)
+	return Printable(text, max)
 }
 
 // maskPieces replaces the words of text that share a run of bytes with one of
@@ -61,7 +64,7 @@ func maskPieces(text string, secrets []string) string {
 			end = len(text)
 		}
 		word := text[:end]
-		if shares(word, secrets) {
+		if Shares(word, secrets) {
 			word = "[redacted]"
 		}
 		b.WriteString(word)
@@ -76,10 +79,11 @@ func maskPieces(text string, secrets []string) string {
 	return b.String()
 }
 
-func shares(word string, secrets []string) bool {
+// Shares reports whether word has a run of bytes of one of the secrets.
+func Shares(word string, secrets []string) bool {
 	for _, s := range secrets {
-		for i := 0; i+overlap <= len(word); i++ {
-			if strings.Contains(s, word[i:i+overlap]) {
+		for i := 0; i+Overlap <= len(word); i++ {
+			if strings.Contains(s, word[i:i+Overlap]) {
 				return true
 			}
 		}
@@ -87,9 +91,9 @@ func shares(word string, secrets []string) bool {
 	return false
 }
 
-// printable returns s with blanks and control characters folded into single
+// Printable returns s with blanks and control characters folded into single
 // spaces, what else cannot be printed left out, cut to max runes.
-func printable(s string, max int) string {
+func Printable(s string, max int) string {
 	if len(s) < max && isPlain(s) { // most are
 		return s
 	}
@@ -97,7 +101,7 @@ func printable(s string, max int) string {
 	b.Grow(min(len(s), max*utf8.UTFMax))
 	n, blank := 0, false
 	for _, r := range s {
-		if r == ' ' || r < utf8.RuneSelf && isBlank(byte(r)) || r == utf8.RuneError || r > unicode.MaxASCII && (unicode.IsSpace(r) || unicode.IsControl(r)) {
+		if r == ' ' || r < ' ' || r == 0x7f || r == utf8.RuneError || r > unicode.MaxASCII && (unicode.IsSpace(r) || unicode.IsControl(r)) {
 			blank = true
 			continue
 		}
@@ -136,31 +140,42 @@ func isPlain(s string) bool {
 	return last != ' ' || s == ""
 }
 
-// A maskedError prints as text that was made safe to log; errors.Is and
+// An Error prints as text that was made safe to log; errors.Is and
 // errors.As see the error behind it.
-type maskedError struct {
+type Error struct {
 	text string
 	err  func() error // not the error itself: fmt would find a way into it
 }
 
-func masked(prefix string, err error, secrets ...string) *maskedError {
-	text := prefix + maskedText(err, secrets...)
-	if isNil(err) { // errors.As would call its methods
-		err = nil
-	}
-	return &maskedError{text, func() error { return err }}
+// Err returns err with the prefix before its text, which is masked.
+func Err(prefix string, err error, secrets ...string) *Error {
+	return WithText(prefix+ErrorText(err, secrets...), err)
 }
 
-// maskedText returns the text of a foreign error, made safe to log.
-func maskedText(err error, secrets ...string) (text string) {
+// WithText returns an error that prints as the text, which has to be safe, with
+// err behind it.
+func WithText(text string, err error) *Error {
+	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() { // errors.As would call its methods
+		err = nil
+	}
+	return &Error{text, func() error { return err }}
+}
+
+// ErrorText returns the text of a foreign error, made safe to log.
+func ErrorText(err error, secrets ...string) (text string) {
 	defer func() {
 		if recover() != nil { // a nil pointer in an error, most likely
 			text = fmt.Sprintf("an error of type %T", err)
 		}
 	}()
-	return mask(err.Error(), 300, secrets...)
+	return Text(err.Error(), 300, secrets...)
 }
 
-func (e *maskedError) Error() string              { return e.text }
-func (e *maskedError) Unwrap() error              { return e.err() }
-func (e *maskedError) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.text)) }
+// Error returns the text.
+func (e *Error) Error() string { return e.text }
+
+// Unwrap returns the error behind it, whose text may not be safe.
+func (e *Error) Unwrap() error { return e.err() }
+
+// Format implements fmt.Formatter: every verb prints the text.
+func (e *Error) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(e.text)) }
