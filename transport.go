@@ -16,6 +16,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/reauth-go/reauth/internal/mask"
+	"github.com/reauth-go/reauth/internal/retryafter"
 )
 
 // ErrInsecure is the answer to a request that would carry the token over plain
@@ -554,26 +555,14 @@ func retryWait(w time.Duration) time.Duration {
 	).NextBackOff()
 }
 
-// retryAfter returns the Retry-After of the rejection (RFC 9110 §10.2.3). A date
-// is held against the server's clock where that is known.
+// retryAfter returns the Retry-After of the rejection. A date is held against the
+// server's clock where that is known.
 func (x *exchange) retryAfter() (time.Duration, bool) {
-	v := strings.TrimSpace(x.resp.Header.Get("Retry-After"))
-	if v == "" {
-		return 0, false
+	now := x.Rejection.Date
+	if now.IsZero() {
+		now = x.began
 	}
-	seconds := 0
-	for i := 0; i < len(v); i++ {
-		if v[i] < '0' || v[i] > '9' {
-			at, err := http.ParseTime(v)
-			now := x.Rejection.Date
-			if now.IsZero() {
-				now = x.began
-			}
-			return max(0, at.Sub(now)), err == nil
-		}
-		seconds = min(seconds*10+int(v[i]-'0'), 1e6)
-	}
-	return time.Duration(seconds) * time.Second, true
+	return retryafter.Parse(x.resp.Header, now)
 }
 
 // rewind prepares the body of the retry (step 7).

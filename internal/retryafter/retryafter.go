@@ -1,0 +1,27 @@
+// Package retryafter reads how long a server asks its client to stay away.
+package retryafter
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Parse returns the Retry-After of a response (RFC 9110 §10.2.3), at most a
+// million seconds, and whether it has one. now is what a date is held against: the
+// server's clock, where that is known.
+func Parse(h http.Header, now time.Time) (time.Duration, bool) {
+	v := strings.TrimSpace(h.Get("Retry-After"))
+	if v == "" {
+		return 0, false
+	}
+	seconds := 0
+	for i := 0; i < len(v); i++ {
+		if v[i] < '0' || v[i] > '9' {
+			at, err := http.ParseTime(v)
+			return max(0, at.Sub(now)), err == nil
+		}
+		seconds = min(seconds*10+int(v[i]-'0'), 1e6)
+	}
+	return time.Duration(seconds) * time.Second, true
+}

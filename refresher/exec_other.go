@@ -1,0 +1,21 @@
+//go:build !unix
+
+package refresher
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+)
+
+func ownGroup(*exec.Cmd) {}
+
+// killTree has Windows' own tool find the children, for which this package would
+// need a job object. Elsewhere it kills the program alone.
+func killTree(p *os.Process) error {
+	if runtime.GOOS == "windows" && exec.Command("taskkill", "/T", "/F", "/PID", strconv.Itoa(p.Pid)).Run() == nil {
+		return nil
+	}
+	return p.Kill()
+}

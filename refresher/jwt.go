@@ -1,0 +1,33 @@
+package refresher
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// maxUnix is the last second of the year 9999, past which time.Time has no RFC
+// 3339 form. Whoever claims more claims nothing.
+const maxUnix = 253402300799
+
+// jwtExpiry returns the exp claim of a JWT in compact form (RFC 7519 §4.1.4). The
+// signature is the server's to verify: who forges exp only has his own token
+// refreshed at another time.
+func jwtExpiry(token string) (time.Time, bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return time.Time{}, false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+	if err != nil {
+		return time.Time{}, false
+	}
+	var claims struct {
+		Exp *float64 `json:"exp"`
+	}
+	if json.Unmarshal(payload, &claims) != nil || claims.Exp == nil || *claims.Exp < 0 || *claims.Exp > maxUnix {
+		return time.Time{}, false
+	}
+	return time.Unix(int64(*claims.Exp), 0), true
+}

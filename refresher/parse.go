@@ -1,0 +1,181 @@
+package refresher
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/mask"
+)
+
+// maxAnswer bounds what is read of a file, a program or a token endpoint.
+const maxAnswer = 1 << 20
+
+var errTooLarge = errors.New("it is larger than 1 MiB, which no token is")
+
+// parse returns the token in data: alone, or in a JSON object. A lifetime in
+// seconds counts from at.
+func parse(data []byte, at time.Time) (reauth.Token, error) {
+	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
+	if len(data) == 0 {
+		return reauth.Token{}, errors.New("it is empty")
+	}
+	if data[0] != '{' {
+		return checked(reauth.Token{AccessToken: string(data)})
+	}
+	return parseObject(data, at)
+}
+
+// What the members of a token are called: by RFC 6749 §5.1 first, then as x/oauth2
+// (expiry), the Azure and AWS command lines (accessToken, expires_on, expiresAt)
+// and kubectl's plugins (token, expirationTimestamp) have them.
+var (
+	accessMembers   = []string{"access_token", "accessToken", "token"}
+	refreshMembers  = []string{"refresh_token", "refreshToken"}
+	typeMembers     = []string{"token_type", "tokenType"}
+	lifetimeMembers = []string{"expires_in", "expiresIn"}
+	expiryMembers   = []string{"expires_at", "expiresAt", "expires_on", "expiry", "expirationTimestamp", "expiration", "Expiration"}
+)
+
+func parseObject(data []byte, at time.Time) (reauth.Token, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(data, &members); err != nil {
+		return reauth.Token{}, notJSON(err)
+	}
+	if text(members, []string{"kind"}) == "ExecCredential" { // client.authentication.k8s.io
+		var status map[string]json.RawMessage
+		if json.Unmarshal(members["status"], &status) == nil {
+			members = status
+		}
+	}
+	tok := reauth.Token{
+		AccessToken:  text(members, accessMembers),
+		RefreshToken: text(members, refreshMembers),
+		TokenType:    text(members, typeMembers),
+	}
+	if tok.AccessToken == "" {
+		names := slices.Sorted(maps.Keys(members))
+		return reauth.Token{}, fmt.Errorf("the JSON object has no access_token, accessToken or token, but %s",
+			mask.Text(strings.Join(names, ", "), 100))
+	}
+	for _, name := range lifetimeMembers {
+		if life, ok := seconds(members[name]); ok && tok.Expiry.IsZero() {
+			tok.Expiry = at.Add(life)
+		}
+	}
+	for _, name := range expiryMembers {
+		if when, ok := moment(members[name]); ok && tok.Expiry.IsZero() {
+			tok.Expiry = when
+		}
+	}
+	return checked(tok)
+}
+
+// notJSON describes an error of encoding/json, which may repeat what it read.
+func notJSON(err error) error {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("it begins like JSON and is not valid at byte %d", syntax.Offset)
+	}
+	return errors.New("it is JSON of another form than expected")
+}
+
+// text returns the first of the members that is a string.
+func text(members map[string]json.RawMessage, names []string) string {
+	for _, name := range names {
+		var s string
+		if json.Unmarshal(members[name], &s) == nil && s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// number returns a JSON number, or a string that holds one.
+func number(raw json.RawMessage) (float64, bool) {
+	s := string(raw)
+	_ = json.Unmarshal(raw, &s)
+	n, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	return n, (err == nil || errors.Is(err, strconv.ErrRange)) && !math.IsNaN(n)
+}
+
+// maxSeconds is a hundred years, past which a lifetime is as good as none.
+const maxSeconds = 100 * 365 * 24 * 60 * 60
+
+// seconds returns a lifetime such as expires_in. One that is missing, no number,
+// zero or negative is not known: issuers write 0 and -1 for a token that does not
+// expire, and the server's 401 tells of one that has.
+func seconds(raw json.RawMessage) (time.Duration, bool) {
+	n, ok := number(raw)
+	if !ok || n <= 0 {
+		return 0, false
+	}
+	return time.Duration(min(n, maxSeconds) * float64(time.Second)), true
+}
+
+// moment returns a point in time in RFC 3339, or in seconds or milliseconds since
+// 1970.
+func moment(raw json.RawMessage) (time.Time, bool) {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		if t, err := time.Parse(time.RFC3339, s); err == nil && !t.IsZero() {
+			return t, true
+		}
+	}
+	n, ok := number(raw)
+	if n > 1e11 { // the year 5138, in seconds
+		n /= 1000
+	}
+	if !ok || n <= 0 || n > maxUnix {
+		return time.Time{}, false
+	}
+	return time.Unix(int64(n), 0), true
+}
+
+var unescape = strings.NewReplacer("~1", "/", "~0", "~")
+
+// pointed returns the token at a JSON pointer (RFC 6901): a string, or an object
+// with the members of a token.
+func pointed(data []byte, pointer string, at time.Time) (reauth.Token, error) {
+	raw := json.RawMessage(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return reauth.Token{}, errors.New("it is empty")
+	}
+	if !json.Valid(raw) {
+		return reauth.Token{}, errors.New("it is not valid JSON")
+	}
+	for _, name := range strings.Split(pointer, "/")[1:] {
+		var ok bool
+		if raw, ok = member(raw, unescape.Replace(name)); !ok {
+			return reauth.Token{}, fmt.Errorf("it has nothing at %q", pointer)
+		}
+	}
+	var value string
+	if json.Unmarshal(raw, &value) == nil {
+		return checked(reauth.Token{AccessToken: strings.TrimSpace(value)})
+	}
+	return parseObject(raw, at)
+}
+
+// member returns what an object or an array has by that name.
+func member(raw json.RawMessage, name string) (json.RawMessage, bool) {
+	var object map[string]json.RawMessage
+	if json.Unmarshal(raw, &object) == nil {
+		found, ok := object[name]
+		return found, ok
+	}
+	var array []json.RawMessage
+	i, err := strconv.Atoi(name)
+	if err != nil || json.Unmarshal(raw, &array) != nil || i < 0 || i >= len(array) {
+		return nil, false
+	}
+	return array[i], true
+}
