@@ -555,7 +555,7 @@ func (c *Credential) blockedLocked(now time.Time, stale Stale, wakes bool) error
 		return &RefreshError{
 			Rejection: stale.Rejection,
 			RetryAt:   now.Add(time.Second),
-			text:      "the last refresh has not returned yet, and its refresh token must not be used twice: see to it that the Refresher ends with its context",
+			text:      "the last refresh has not returned yet, and its refresh token must not be used twice: see whether the issuer answers, and whether the Refresher ends with its context",
 		}
 	}
 	return nil
