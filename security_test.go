@@ -629,6 +629,28 @@ func TestTokenThatWasHeldBeforeIsOurs(t *testing.T) {
 		assert.Equal(t, http.StatusOK, resp.StatusCode)
 		assert.EqualValues(t, 1, iss.calls.Load())
 	})
+	// client-go is the first to read the file: nothing is held yet.
+	t.Run("also by a Credential that has had none yet", func(t *testing.T) {
+		cred := &reauth.Credential{Refresher: &issuer{}, Logger: discard}
+		tr := &reauth.Transport{Base: accepting("T2"), Credential: cred, RetryWait: -1, Logger: discard}
+		req := secRequest(t, http.MethodGet, "https://api.example.com/")
+		req.Header.Set("Authorization", "Bearer T1")
+		resp, err := tr.RoundTrip(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, http.StatusOK, resp.StatusCode, "T1 was known as ours, and renewed")
+	})
+	t.Run("and left alone if that cannot be found out", func(t *testing.T) {
+		cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+			return reauth.Token{}, errors.New("no")
+		}), Logger: discard}
+		req := secRequest(t, http.MethodGet, "https://api.example.com/")
+		req.Header.Set("Authorization", "Bearer T1")
+		resp, err := (&reauth.Transport{Base: accepting("T1"), Credential: cred, Logger: discard}).RoundTrip(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, http.StatusOK, resp.StatusCode)
+	})
 	// L3: it stands for the identity that has logged out, and must not turn
 	// into the next one's.
 	t.Run("but not after a logout", func(t *testing.T) {

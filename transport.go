@@ -214,18 +214,22 @@ func (t *Transport) permit(req *http.Request, m *mark, own []string) (*Credentia
 			return nil, withheldRefresh, nil
 		}
 	}
-	if !t.Override && t.foreign(own, cred) {
+	if !t.Override && t.foreign(req.Context(), own, cred) {
 		return nil, withheldOwn, nil
 	}
 	return cred, "", insecure
 }
 
 // foreign reports whether there is a credential among the values that is not one
-// of cred's (step 1).
-func (t *Transport) foreign(own []string, cred *Credential) bool {
+// of cred's (step 1). A Credential that has not had a token yet has to get one
+// before it can tell: client-go reads the same file, and is the first to.
+func (t *Transport) foreign(ctx context.Context, own []string, cred *Credential) bool {
 	for _, v := range own {
 		if v = bare(v); v == "" || v == Placeholder || t.scheme != "" && strings.EqualFold(v, t.scheme) {
 			continue
+		}
+		if cred.held.Load() == nil {
+			_, _ = cred.hold(ctx)
 		}
 		if !cred.knows(v) {
 			return true
