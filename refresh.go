@@ -382,9 +382,14 @@ func (c *Credential) renewSoon(ctx context.Context, rejected Token, why Rejectio
 }
 
 // doubt counts the rejection of a token that was fetched to cure another, and
-// was never seen to, as if its retry had been refused.
+// was never seen to, as if its retry had been refused; unless it is only asked for
+// other claims than it was fetched with.
 func (c *Credential) doubt(rejected Token, why Rejection) {
-	if h := c.held.Load(); h != nil && h.forRetry && !h.proven && h.AccessToken == rejected.AccessToken {
+	h := c.held.Load()
+	if h == nil || !h.forRetry || h.proven || h.AccessToken != rejected.AccessToken {
+		return
+	}
+	if claims := why.claims(); claims == "" || claims == h.claims {
 		c.refused(h, false, why)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -1661,3 +1662,37 @@ func TestAnIdleCredentialRefreshesNothing(t *testing.T) {
 }
 
 func noMap() map[string]int { return nil }
+
+// C15, W4. A registry: HEAD of an absent manifest wants to pull, the POST after it to push.
+func TestAnotherClaimIsNoRefusalOfTheTokenFetchedForTheFirst(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		level, _ := strconv.Atoi(r.Header.Get("Authorization")[len("Bearer t"):])
+		need, status := 1, http.StatusNotFound
+		if r.Method == http.MethodPost {
+			need, status = 2, http.StatusAccepted
+		}
+		if level < need {
+			w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_claims", claims="level`+strconv.Itoa(need)+`"`)
+			status = http.StatusUnauthorized
+		}
+		w.WriteHeader(status)
+	}))
+	defer s.Close()
+	n := -1
+	client := &http.Client{Transport: &reauth.Transport{RetryWait: -1, Logger: discard, Credential: &reauth.Credential{
+		Logger: discard,
+		Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+			n++
+			return reauth.Token{AccessToken: "t" + strconv.Itoa(n)}, nil
+		}),
+	}}}
+	resp, err := client.Head(s.URL)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, http.StatusNotFound, resp.StatusCode)
+	resp, err = client.Post(s.URL, "", nil)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	o, _ := reauth.OutcomeOf(resp)
+	assert.Equal(t, http.StatusAccepted, resp.StatusCode, "%v %v", o.NoRetry, o.Err)
+}
