@@ -2,6 +2,7 @@ package reauth_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,8 +14,10 @@ import (
 // Both READMEs show only code that compiles, and that runs where it can: it
 // stands word for word in the examples.
 func TestTheReadmeShowsNoCodeThatDoesNotCompile(t *testing.T) {
+	names, err := filepath.Glob("*/example*_test.go")
+	require.NoError(t, err)
 	var source []byte
-	for _, name := range []string{"example_test.go", "classifier/example_test.go"} {
+	for _, name := range append(names, "example_test.go") {
 		examples, err := os.ReadFile(name)
 		require.NoError(t, err)
 		source = append(source, examples...)

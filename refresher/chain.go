@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +18,9 @@ import (
 // token that is a new one. If none has one, its error has that of each; it is
 // permanent if all are.
 //
-// A refresh token goes back only to the one that it came from, once that is known.
+// It is asked again when the most patient of those wishes that another try may
+// cure. A refresh token goes back only to the one that it came from, once that is
+// known, and to none that has called it dead or lost the answer to it.
 func Chain(refreshers ...reauth.Refresher) reauth.Refresher {
 	if len(refreshers) == 0 {
 		return failing(errors.New("refresher.Chain has no Refresher in it"))
@@ -28,29 +32,32 @@ func Chain(refreshers ...reauth.Refresher) reauth.Refresher {
 type chain struct {
 	links []reauth.Refresher
 
-	mu     sync.Mutex
-	issued []issued // the latest; guarded by mu
+	mu    sync.Mutex
+	known []known // the latest refresh tokens; guarded by mu
 }
 
-// An issued is a refresh token, as little of it as is needed to know it again,
-// and the link that it came from.
-type issued struct {
+// A known is what is known of a refresh token and a link; of the former as little
+// as is needed to know it again.
+type known struct {
 	sum  [sha256.Size]byte
 	link int
+	dead bool // else it came from there
 }
 
-// maxIssued is for as many Credentials that share a Chain.
-const maxIssued = 64
+// maxKnown is for as many Credentials that share a Chain.
+const maxKnown = 64
 
 func (c *chain) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 	var failed chainError
-	owner := c.owner(stale.Token.RefreshToken)
 	for i, link := range c.links {
 		mine := stale
-		if owner >= 0 && owner != i {
+		if !c.hands(stale.Token.RefreshToken, i) {
 			mine.Token.RefreshToken = ""
 		}
 		tok, err := link.Refresh(ctx, mine)
+		if reauth.IsPermanent(err) || errors.Is(err, io.ErrUnexpectedEOF) {
+			c.note(mine.Token.RefreshToken, i, true)
+		}
 		if err == nil {
 			tok, err = checked(tok)
 		}
@@ -60,11 +67,12 @@ func (c *chain) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, 
 			}
 		}
 		if err == nil {
-			c.own(i, tok.RefreshToken)
+			c.note(tok.RefreshToken, i, false)
 			return tok, nil
 		}
 		failed = append(failed, fmt.Errorf("%d: %w", i+1, err))
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && i+1 < len(c.links) { // nobody knows what the others have
+			failed = append(failed, fmt.Errorf("%d: %w", i+2, context.Cause(ctx)))
 			break
 		}
 	}
@@ -76,28 +84,29 @@ func (c *chain) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, 
 	return reauth.Token{}, reauth.Permanent(failed)
 }
 
-// owner returns the link that a refresh token came from, or -1.
-func (c *chain) owner(refreshToken string) int {
+// hands reports whether a link is to have the refresh token.
+func (c *chain) hands(refreshToken string, link int) bool {
 	sum := sha256.Sum256([]byte(refreshToken))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range c.issued {
-		if t.sum == sum {
-			return t.link
+	for _, k := range c.known {
+		if k.sum == sum && (k.link == link) == k.dead {
+			return false // it is dead to this link, or it is another's
 		}
 	}
-	return -1
+	return true
 }
 
-// own notes which link a refresh token came from.
-func (c *chain) own(link int, refreshToken string) {
-	if refreshToken == "" || c.owner(refreshToken) == link {
-		return
-	}
+// note remembers that a refresh token came from a link, or is dead to it.
+func (c *chain) note(refreshToken string, link int, dead bool) {
+	k := known{sha256.Sum256([]byte(refreshToken)), link, dead}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.issued = append(c.issued, issued{sha256.Sum256([]byte(refreshToken)), link}); len(c.issued) > maxIssued {
-		c.issued = c.issued[1:]
+	if refreshToken == "" || slices.Contains(c.known, k) {
+		return
+	}
+	if c.known = append(c.known, k); len(c.known) > maxKnown {
+		c.known = c.known[1:]
 	}
 }
 
@@ -128,16 +137,17 @@ func (e chainError) Unwrap() []error {
 	return passing
 }
 
-// RetryAfter is the shortest that a link asks for.
+// RetryAfter is the longest that those ask for which another try may cure; zero if
+// one of them leaves it to the Credential's pace, which grows: a file that is looked
+// at each second must not have an issuer asked as often.
 func (e chainError) RetryAfter() time.Duration {
-	var least time.Duration
-	for _, err := range e {
+	var most time.Duration
+	for _, err := range e.Unwrap() {
 		var asks interface{ RetryAfter() time.Duration }
-		if errors.As(err, &asks) {
-			if d := asks.RetryAfter(); d > 0 && (least == 0 || d < least) {
-				least = d
-			}
+		if !errors.As(err, &asks) || asks.RetryAfter() <= 0 {
+			return 0
 		}
+		most = max(most, asks.RetryAfter())
 	}
-	return least
+	return most
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -105,9 +106,11 @@ type endpoint struct {
 	traced bool // base reports what it has written
 	once   bool
 
-	out    atomic.Bool // the server may have the request, and we have not its answer
-	lost   bool        // so it stays
-	expiry time.Time   // by the answer's expires_in
+	out    atomic.Bool   // the server may have the request, and we have not its answer
+	lost   bool          // so it stays
+	expiry time.Time     // by the answer's expires_in
+	tries  int           // so far
+	wait   time.Duration // before the next
 }
 
 // client returns an HTTP client for x/oauth2, of which some parts forget the
@@ -116,14 +119,15 @@ func (e *endpoint) client() *http.Client {
 	retrying := &retryablehttp.RoundTripper{Client: &retryablehttp.Client{
 		HTTPClient:   &http.Client{Transport: e, CheckRedirect: noRedirect},
 		RetryMax:     maxRepeats,
-		RetryWaitMin: minBackoff,
-		RetryWaitMax: maxBackoff,
 		CheckRetry:   e.again,
-		Backoff:      backoff,
+		Backoff:      func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return e.wait },
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}}
 	return &http.Client{CheckRedirect: noRedirect, Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-		return retrying.RoundTrip(req.WithContext(e.ctx))
+		if req.Context().Done() == nil { // else it is made of e.ctx, and may end before
+			req = req.WithContext(e.ctx)
+		}
+		return retrying.RoundTrip(req)
 	})}
 }
 
@@ -191,9 +195,18 @@ func (e *endpoint) tame(resp *http.Response, body []byte, sent time.Time) []byte
 	e.expiry = time.Time{}
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) == nil {
+		if members == nil { // null, at which x/oauth2 panics
+			members = map[string]json.RawMessage{}
+		}
+		if resp.Header == nil {
+			resp.Header = http.Header{}
+		}
 		resp.Header.Set("Content-Type", "application/json")
 		life, ok := seconds(members["expires_in"])
-		if delete(members, "expires_in"); ok {
+		maps.DeleteFunc(members, func(name string, _ json.RawMessage) bool {
+			return strings.EqualFold(name, "expires_in") // as a struct would take it
+		})
+		if ok {
 			e.expiry = sent.Add(life)
 			members["expires_in"] = json.RawMessage(fmt.Sprint(int64(life / time.Second)))
 		}
@@ -215,12 +228,10 @@ func (e *endpoint) again(_ context.Context, resp *http.Response, err error) (boo
 	if e.outer.Err() != nil || errors.Is(err, errTooLarge) {
 		return false, nil
 	}
-	if resp != nil {
-		wait, _ := retryAfter(resp)
-		end, ok := e.outer.Deadline()
-		if wait > maxRetryAfter || ok && time.Until(end) < wait {
-			return false, nil
-		}
+	e.wait = backoff(e.tries, resp)
+	e.tries++
+	if end, ok := e.outer.Deadline(); e.wait > maxRetryAfter || ok && time.Until(end) < e.wait {
+		return false, nil
 	}
 	if e.once && (e.lost || resp != nil && resp.StatusCode != http.StatusServiceUnavailable) {
 		return false, nil
@@ -231,23 +242,12 @@ func (e *endpoint) again(_ context.Context, resp *http.Response, err error) (boo
 
 // backoff returns how long to wait before the next try: as the server asks, or a
 // time that doubles, jittered by half.
-func backoff(least, most time.Duration, n int, resp *http.Response) time.Duration {
-	if resp != nil {
-		if wait, ok := retryAfter(resp); ok {
-			return wait
-		}
+func backoff(n int, resp *http.Response) time.Duration {
+	if wait, ok := retryafter.Of(resp); ok {
+		return wait
 	}
-	wait := retryablehttp.DefaultBackoff(least, most, n, nil)
+	wait := retryablehttp.DefaultBackoff(minBackoff, maxBackoff, n, nil)
 	return wait/2 + rand.N(wait/2+1)
-}
-
-// retryAfter returns the response's Retry-After.
-func retryAfter(resp *http.Response) (time.Duration, bool) {
-	now, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil {
-		now = time.Now()
-	}
-	return retryafter.Parse(resp.Header, now)
 }
 
 // explain says what went wrong, so that the Credential does the right thing.
@@ -257,7 +257,12 @@ func (e *endpoint) explain(err error, g grant, secrets []string) error {
 	case errors.As(err, &refused):
 		return told
 	case e.ctx.Err() != nil:
-		return mask.WithText("the token endpoint has not answered: "+mask.ErrorText(context.Cause(e.ctx)), context.Cause(e.ctx))
+		cause := context.Cause(e.ctx)
+		text := "the token endpoint has not answered: " + mask.ErrorText(cause)
+		if e.lost && g.once {
+			cause = errors.Join(cause, io.ErrUnexpectedEOF)
+		}
+		return mask.WithText(text, cause)
 	case e.lost && g.once:
 		// Whatever broke the connection, this is what the Credential knows it by.
 		return mask.WithText(told.Error(), errors.Join(err, io.ErrUnexpectedEOF))
@@ -269,9 +274,9 @@ func (e *endpoint) explain(err error, g grant, secrets []string) error {
 	}
 }
 
-// What the error codes of RFC 6749 §5.2, RFC 8628 §3.5, RFC 8693 §2.2.2, OpenID
-// Connect and some servers have in common: the same request fares no better
-// later. Of those that are true, a grant made of something new each time may.
+// hopeless has the error codes after which the same request fares no better later
+// (RFC 6749 §5.2, RFC 8628 §3.5, RFC 8693 §2.2.2, OpenID Connect and some servers'
+// own), and whether one may that is made of something new each time.
 var hopeless = map[string]bool{
 	"invalid_grant":                true,
 	"invalid_request":              true,
@@ -327,7 +332,7 @@ func explain(err error, g grant, secrets []string) error {
 	}
 	told := error(mask.WithText(b.String(), err))
 	renewable, known := hopeless[code]
-	if wait, ok := retryAfter(refused.Response); ok && wait > 0 {
+	if wait, ok := retryafter.Of(refused.Response); ok && wait > 0 {
 		return again{told, wait}
 	}
 	if known && !(renewable && g.fresh) && status < 500 && status != http.StatusTooManyRequests {

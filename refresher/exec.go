@@ -17,8 +17,9 @@ import (
 const (
 	maxStderr = 4 << 10
 	// hangUp is how long a program's output is waited for after its end, should a
-	// child of it hold the pipe.
-	hangUp = time.Second
+	// child of it hold the pipe. What has been written may take its time to arrive
+	// on a busy machine, and would be lost.
+	hangUp = 3 * time.Second
 )
 
 // Exec returns a Refresher that runs a helper program for each refresh, in the
@@ -78,7 +79,9 @@ func run(ctx context.Context, command []string, stale reauth.Stale) ([]byte, err
 		return nil, context.Cause(ctx)
 	}
 	if errors.Is(err, exec.ErrWaitDelay) { // the program has ended well, a child of it has not
-		err = nil
+		if err = nil; stdout.buf.Len() == 0 {
+			err = errors.New("it has ended without any output, but a child of it holds its standard output open")
+		}
 	}
 	if err != nil {
 		said := mask.Text(stderr.buf.String(), 200, stale.Token.AccessToken, stale.Token.RefreshToken, stdout.buf.String())

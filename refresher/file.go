@@ -1,6 +1,7 @@
 package refresher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ const lookAgain = time.Second
 // A value with a dollar sign goes into single quotes, or it is expanded.
 func DotEnv(path, name string) reauth.Refresher {
 	return fromFile(path, func(data []byte, _ time.Time) (reauth.Token, error) {
-		vars, err := godotenv.UnmarshalBytes(data)
+		vars, err := godotenv.UnmarshalBytes(bytes.TrimPrefix(data, byteOrderMark))
 		if err != nil { // which repeats the line
 			return reauth.Token{}, errors.New("it has a line that is not NAME=value")
 		}

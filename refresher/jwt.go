@@ -23,11 +23,13 @@ func jwtExpiry(token string) (time.Time, bool) {
 	if err != nil {
 		return time.Time{}, false
 	}
-	var claims struct {
-		Exp *float64 `json:"exp"`
-	}
-	if json.Unmarshal(payload, &claims) != nil || claims.Exp == nil || *claims.Exp < 0 || *claims.Exp > maxUnix {
+	var claims map[string]json.RawMessage // a struct would take EXP for exp
+	if json.Unmarshal(payload, &claims) != nil {
 		return time.Time{}, false
 	}
-	return time.Unix(int64(*claims.Exp), 0), true
+	var exp *float64
+	if json.Unmarshal(claims["exp"], &exp) != nil || exp == nil || *exp < 0 || *exp > maxUnix {
+		return time.Time{}, false
+	}
+	return time.Unix(int64(*exp), 0), true
 }

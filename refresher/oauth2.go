@@ -109,9 +109,9 @@ func (o *OAuth2) JWTBearer(conf *jwt.Config) reauth.Refresher {
 			conf.Scopes = o.Config.Scopes
 		}
 		given := conf.Scopes
-		return widened(stale, func(more []string, _ string) (reauth.Token, error) {
+		return widened(stale, true, func(more []string, _ string) (reauth.Token, error) {
 			conf.Scopes = union(given, more)
-			return o.call(ctx, conf.TokenURL, grant{}, []string{string(conf.PrivateKey)}, func(ctx context.Context) (*oauth2.Token, error) {
+			return o.call(ctx, conf.TokenURL, grant{}, append(o.secrets(nil), string(conf.PrivateKey)), func(ctx context.Context) (*oauth2.Token, error) {
 				return conf.TokenSource(ctx).Token()
 			})
 		})
@@ -195,6 +195,9 @@ func (o *OAuth2) DeviceLogin(ctx context.Context, show func(*oauth2.DeviceAuthRe
 	if err != nil {
 		return reauth.Token{}, fmt.Errorf("device login: %w", err)
 	}
+	if device.DeviceCode == "" { // some servers have errors in a 200
+		return reauth.Token{}, errors.New("device login: the answer has no device_code: see whether the client may use the device flow")
+	}
 	if err := show(device); err != nil {
 		return reauth.Token{}, fmt.Errorf("device login: %w", err)
 	}
@@ -217,7 +220,7 @@ type grant struct {
 
 // ask sends a token request with what the rejection's challenge asks for.
 func (o *OAuth2) ask(ctx context.Context, stale reauth.Stale, g grant) (reauth.Token, error) {
-	return widened(stale, func(more []string, claims string) (reauth.Token, error) {
+	return widened(stale, g.scoped, func(more []string, claims string) (reauth.Token, error) {
 		form := maps.Clone(o.Params)
 		if form == nil {
 			form = url.Values{}
@@ -243,9 +246,13 @@ func (o *OAuth2) ask(ctx context.Context, stale reauth.Stale, g grant) (reauth.T
 }
 
 // widened asks for a token with what the rejection's challenge asks for, and if
-// the server does not know those scopes, without.
-func widened(stale reauth.Stale, get func(scopes []string, claims string) (reauth.Token, error)) (reauth.Token, error) {
+// the server does not know those scopes, without. A grant that is not scoped is
+// never asked for twice.
+func widened(stale reauth.Stale, scoped bool, get func(scopes []string, claims string) (reauth.Token, error)) (reauth.Token, error) {
 	scopes, claims := asked(stale.Rejection)
+	if !scoped {
+		scopes = nil
+	}
 	tok, err := get(scopes, claims)
 	var refused *oauth2.RetrieveError
 	if len(scopes) > 0 && errors.As(err, &refused) && refused.ErrorCode == "invalid_scope" {

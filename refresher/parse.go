@@ -19,12 +19,15 @@ import (
 // maxAnswer bounds what is read of a file, a program or a token endpoint.
 const maxAnswer = 1 << 20
 
+// byteOrderMark is what some editors put in front of UTF-8.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 var errTooLarge = errors.New("it is larger than 1 MiB, which no token is")
 
 // parse returns the token in data: alone, or in a JSON object. A lifetime in
 // seconds counts from at.
 func parse(data []byte, at time.Time) (reauth.Token, error) {
-	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
+	data = bytes.TrimSpace(bytes.TrimPrefix(data, byteOrderMark))
 	if len(data) == 0 {
 		return reauth.Token{}, errors.New("it is empty")
 	}
@@ -60,6 +63,9 @@ func parseObject(data []byte, at time.Time) (reauth.Token, error) {
 		AccessToken:  text(members, accessMembers),
 		RefreshToken: text(members, refreshMembers),
 		TokenType:    text(members, typeMembers),
+	}
+	if len(members) == 0 {
+		return reauth.Token{}, errors.New("the JSON object is empty")
 	}
 	if tok.AccessToken == "" {
 		names := slices.Sorted(maps.Keys(members))
@@ -145,7 +151,7 @@ var unescape = strings.NewReplacer("~1", "/", "~0", "~")
 // pointed returns the token at a JSON pointer (RFC 6901): a string, or an object
 // with the members of a token.
 func pointed(data []byte, pointer string, at time.Time) (reauth.Token, error) {
-	raw := json.RawMessage(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
+	raw := json.RawMessage(bytes.TrimPrefix(data, byteOrderMark))
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return reauth.Token{}, errors.New("it is empty")
 	}
@@ -174,7 +180,7 @@ func member(raw json.RawMessage, name string) (json.RawMessage, bool) {
 	}
 	var array []json.RawMessage
 	i, err := strconv.Atoi(name)
-	if err != nil || json.Unmarshal(raw, &array) != nil || i < 0 || i >= len(array) {
+	if err != nil || strconv.Itoa(i) != name || json.Unmarshal(raw, &array) != nil || i < 0 || i >= len(array) {
 		return nil, false
 	}
 	return array[i], true

@@ -7,6 +7,19 @@ import (
 	"time"
 )
 
+// Of returns the Retry-After of a response, as Parse does, by the server's clock if
+// it shows that, else by ours. A nil response has none.
+func Of(resp *http.Response) (time.Duration, bool) {
+	if resp == nil {
+		return 0, false
+	}
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return Parse(resp.Header, now)
+}
+
 // Parse returns the Retry-After of a response (RFC 9110 §10.2.3), at most a
 // million seconds, and whether it has one. now is what a date is held against: the
 // server's clock, where that is known.

@@ -1,0 +1,177 @@
+//go:build unix
+
+package refresher_test
+
+import (
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/refresher"
+)
+
+// Who may write a token file decides whose requests these are.
+func TestNoFileThatOthersMayWriteIsBelieved(t *testing.T) {
+	for mode, good := range map[fs.FileMode]bool{
+		0o400: true, 0o600: true, 0o640: true, 0o644: true, 0o440: true, 0o660: true, 0o664: true, 0o755: true,
+		0o666: false, 0o602: false, 0o622: false, 0o777: false, 0o646: false,
+	} {
+		t.Run(mode.String(), func(t *testing.T) {
+			path := localFile(t, "token", `{"token":"`+localMarker+`"}`)
+			require.NoError(t, os.Chmod(path, mode))
+			for name, r := range map[string]reauth.Refresher{"File": refresher.File(path), "JSONFile": refresher.JSONFile(path, "/token")} {
+				tok, err := r.Refresh(t.Context(), reauth.Stale{})
+				if good {
+					require.NoError(t, err, name)
+					assert.Equal(t, localMarker, tok.AccessToken)
+					continue
+				}
+				require.ErrorContains(t, err, "others may write it (mode 0", name)
+				assert.ErrorContains(t, err, path)
+				assert.ErrorContains(t, err, "chmod o-w")
+				assert.Equal(t, time.Second, asksFor(err), "it may be put right")
+				assert.Zero(t, tok)
+				keepsSecret(t, localMarker, err)
+			}
+		})
+	}
+}
+
+// A link has the mode 0777 and means nothing by it: the file's counts.
+func TestNoLinksOwnModeCounts(t *testing.T) {
+	path := localFile(t, "token", "key-1")
+	link := filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(path, link))
+	info, err := os.Lstat(link)
+	require.NoError(t, err)
+	require.NotZero(t, info.Mode()&fs.ModeSymlink)
+	tok, err := refresher.File(link).Refresh(t.Context(), reauth.Stale{})
+	require.NoError(t, err)
+	assert.Equal(t, "key-1", tok.AccessToken)
+
+	require.NoError(t, os.Chmod(path, 0o666))
+	_, err = refresher.File(link).Refresh(t.Context(), reauth.Stale{})
+	assert.ErrorContains(t, err, "others may write it")
+
+	require.NoError(t, os.Remove(path))
+	_, err = refresher.File(link).Refresh(t.Context(), reauth.Stale{})
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorContains(t, err, link)
+}
+
+func TestNothingButARegularFileIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	toFifo := filepath.Join(dir, "link")
+	require.NoError(t, os.Symlink(fifo, toFifo))
+	loop := filepath.Join(dir, "loop")
+	require.NoError(t, os.Symlink(loop, loop))
+	for name, c := range map[string]struct{ path, says string }{
+		"a pipe":            {fifo, "no regular file"},
+		"a link to a pipe":  {toFifo, "no regular file"},
+		"a directory":       {dir, "no regular file"},
+		"a device":          {"/dev/zero", "no regular file"},
+		"a link to itself":  {loop, "too many levels"},
+		"under a file":      {filepath.Join(localFile(t, "file", "x"), "token"), "not a directory"},
+		"nothing":           {"", "no such file"},
+		"a NUL in its name": {"a\x00b", "invalid argument"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, r := range []reauth.Refresher{refresher.File(c.path), refresher.JSONFile(c.path, "/a"), refresher.DotEnv(c.path, "KEY")} {
+				localWithin(t, time.Minute, func() {
+					_, err := r.Refresh(t.Context(), reauth.Stale{})
+					if assert.ErrorContains(t, err, c.says) {
+						assert.ErrorContains(t, err, c.path)
+						assert.Equal(t, time.Second, asksFor(err))
+					}
+				})
+			}
+		})
+	}
+}
+
+// Another process rotates the file: by a rename, as mv does it.
+func TestNoRenameByAnotherProcessIsOverlooked(t *testing.T) {
+	path := localFile(t, "token", "key-1\n")
+	next := path + ".next"
+	now := &accepting{}
+	now.Store("key-1")
+	rt := through(refresher.File(path), &localAPI{accepts: now.is})
+	status, _ := localGet(t, rt)
+	require.Equal(t, http.StatusOK, status)
+
+	overwrite(t, next, "key-2\n")
+	out, err := exec.Command("mv", "-f", next, path).CombinedOutput()
+	require.NoError(t, err, string(out))
+	now.Store("key-2")
+	status, o := localGet(t, rt)
+	assert.Equal(t, http.StatusOK, status)
+	assert.True(t, o.Cured())
+}
+
+// A kubelet writes a new directory, and swaps the link ..data to it; the token is
+// a link into ..data. So does cert-manager's CSI driver.
+func TestNoSwapOfAProjectedVolumeIsOverlooked(t *testing.T) {
+	volume := t.TempDir()
+	project := func(version, token string) {
+		dir := filepath.Join(volume, "..2026_"+version)
+		require.NoError(t, os.Mkdir(dir, 0o755))
+		file := filepath.Join(dir, "token")
+		require.NoError(t, os.WriteFile(file, []byte(token), 0o644))
+		require.NoError(t, os.Chmod(file, 0o644))
+		require.NoError(t, os.Symlink(filepath.Base(dir), filepath.Join(volume, "..data_tmp")))
+		require.NoError(t, os.Rename(filepath.Join(volume, "..data_tmp"), filepath.Join(volume, "..data")))
+	}
+	project("1", "key-1")
+	token := filepath.Join(volume, "token")
+	require.NoError(t, os.Symlink(filepath.Join("..data", "token"), token))
+
+	synctest.Test(t, func(t *testing.T) {
+		now := &accepting{}
+		now.Store("key-1")
+		rt := through(refresher.File(token), &localAPI{accepts: now.is})
+		status, _ := localGet(t, rt)
+		require.Equal(t, http.StatusOK, status)
+
+		now.Store("key-2")
+		status, o := localGet(t, rt)
+		require.Equal(t, http.StatusUnauthorized, status, "the server is ahead of the kubelet")
+		require.ErrorContains(t, o.Err, "see whether what writes the file is alive")
+
+		project("2", "key-2")
+		require.NoError(t, os.RemoveAll(filepath.Join(volume, "..2026_1")))
+		time.Sleep(time.Second)
+		status, o = localGet(t, rt)
+		assert.Equal(t, http.StatusOK, status)
+		assert.True(t, o.Cured())
+	})
+}
+
+// A file that is not for us says so, and may be put right.
+func TestNoForbiddenFileIsForEver(t *testing.T) {
+	path := localFile(t, "token", "key-1")
+	require.NoError(t, os.Chmod(path, 0))
+	_, err := refresher.File(path).Refresh(t.Context(), reauth.Stale{})
+	if os.Geteuid() == 0 { // who is refused nothing
+		assert.NoError(t, err)
+		return
+	}
+	require.ErrorIs(t, err, fs.ErrPermission)
+	assert.ErrorContains(t, err, path)
+	assert.Equal(t, time.Second, asksFor(err))
+
+	require.NoError(t, os.Chmod(path, 0o400))
+	_, err = refresher.File(path).Refresh(t.Context(), reauth.Stale{})
+	assert.NoError(t, err)
+}
