@@ -41,7 +41,6 @@ func (o *OAuth2) call(ctx context.Context, address string, g grant, secrets []st
 		return reauth.Token{}, reauth.Permanent(err)
 	}
 	e := &endpoint{outer: ctx, base: o.base(ctx), once: g.once}
-	_, e.traced = e.base.(*http.Transport)
 	var stop func()
 	e.ctx, stop = e.patient()
 	defer stop()
@@ -57,7 +56,7 @@ func (o *OAuth2) call(ctx context.Context, address string, g grant, secrets []st
 	if id, _ := t.Extra("id_token").(string); id == tok.AccessToken { // jwt.Config.UseIDToken
 		tok.Expiry = time.Time{}
 	}
-	if !g.once {
+	if !g.once && !g.login {
 		tok.RefreshToken = ""
 	}
 	if tok, err = checked(tok); err != nil {
@@ -100,11 +99,10 @@ func (o *OAuth2) base(ctx context.Context) http.RoundTripper {
 
 // An endpoint is one request and its repetitions.
 type endpoint struct {
-	outer  context.Context // the refresh's
-	ctx    context.Context // the request's, which may last longer
-	base   http.RoundTripper
-	traced bool // base reports what it has written
-	once   bool
+	outer context.Context // the refresh's
+	ctx   context.Context // the request's, which may last longer
+	base  http.RoundTripper
+	once  bool
 
 	out    atomic.Bool   // the server may have the request, and we have not its answer
 	lost   bool          // so it stays
@@ -159,10 +157,11 @@ func (e *endpoint) patient() (context.Context, func()) {
 // RoundTrip sends the request once and reads the answer whole, since one that is
 // cut off is no answer.
 func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
-	e.out.Store(!e.traced)
+	e.out.Store(true) // as long as base does not say otherwise
 	defer e.out.Store(false)
 	sent := time.Now()
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn:      func(string) { e.out.Store(false) },
 		WroteHeaders: func() { e.out.Store(true) },
 	})
 	resp, err := e.base.RoundTrip(req.WithContext(ctx))
@@ -267,7 +266,8 @@ func (e *endpoint) explain(err error, g grant, secrets []string) error {
 		// Whatever broke the connection, this is what the Credential knows it by.
 		return mask.WithText(told.Error(), errors.Join(err, io.ErrUnexpectedEOF))
 	case g.once:
-		// Nothing was sent, though a TLS handshake that broke looks like it.
+		// Nothing was sent, though a TLS handshake that broke looks like it; or what
+		// was answered is no token.
 		return mask.WithText(told.Error(), nil)
 	default:
 		return told
@@ -332,11 +332,11 @@ func explain(err error, g grant, secrets []string) error {
 	}
 	told := error(mask.WithText(b.String(), err))
 	renewable, known := hopeless[code]
-	if wait, ok := retryafter.Of(refused.Response); ok && wait > 0 {
-		return again{told, wait}
-	}
 	if known && !(renewable && g.fresh) && status < 500 && status != http.StatusTooManyRequests {
 		return reauth.Permanent(told)
+	}
+	if wait, ok := retryafter.Of(refused.Response); ok && wait > 0 {
+		return again{told, wait}
 	}
 	return told
 }

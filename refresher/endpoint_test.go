@@ -1309,3 +1309,40 @@ func oauthPipeTLS(t *testing.T, h http.Handler, issuer *httptest.Server, first i
 	}
 	return base, dials
 }
+
+// F2: what a proxy in front adds to a dead grant does not revive it.
+func TestDeadGrantIsNotRevivedByARetryAfter(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error":"invalid_grant"}`)
+	}))
+	defer s.Close()
+	issuer := &refresher.OAuth2{Config: oauth2.Config{ClientID: "app", Endpoint: oauth2.Endpoint{TokenURL: s.URL}}}
+	_, err := issuer.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{RefreshToken: "r"}})
+	assert.True(t, reauth.IsPermanent(err), "%v", err)
+}
+
+// RFC 8628 §3.5: a server that is busy for a moment does not end the login.
+func TestDeviceLoginSurvivesABusyServer(t *testing.T) {
+	polls := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Path == "/device" {
+			_, _ = io.WriteString(w, `{"device_code":"d","user_code":"u","verification_uri":"https://example.com","interval":1,"expires_in":60}`)
+			return
+		}
+		if polls++; polls == 1 {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		_, _ = io.WriteString(w, `{"access_token":"a","refresh_token":"r"}`)
+	}))
+	defer s.Close()
+	issuer := &refresher.OAuth2{Config: oauth2.Config{ClientID: "app", Endpoint: oauth2.Endpoint{
+		TokenURL: s.URL + "/token", DeviceAuthURL: s.URL + "/device",
+	}}}
+	tok, err := issuer.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return nil })
+	require.NoError(t, err)
+	assert.Equal(t, "r", tok.RefreshToken)
+}

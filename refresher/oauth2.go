@@ -51,7 +51,8 @@ type OAuth2 struct {
 	// second request with the same grant.
 	Config oauth2.Config
 
-	// Params are sent with each token request: an audience, a resource.
+	// Params are sent with each token request, an audience or a resource; those of
+	// JWTBearer have them in their assertion.
 	Params url.Values
 
 	// Base sends the requests. Nil means the transport of the client that
@@ -201,7 +202,7 @@ func (o *OAuth2) DeviceLogin(ctx context.Context, show func(*oauth2.DeviceAuthRe
 	if err := show(device); err != nil {
 		return reauth.Token{}, fmt.Errorf("device login: %w", err)
 	}
-	tok, err := o.call(ctx, conf.Endpoint.TokenURL, grant{once: true}, o.secrets(url.Values{"device_code": {device.DeviceCode}}), func(ctx context.Context) (*oauth2.Token, error) {
+	tok, err := o.call(ctx, conf.Endpoint.TokenURL, grant{login: true}, o.secrets(url.Values{"device_code": {device.DeviceCode}}), func(ctx context.Context) (*oauth2.Token, error) {
 		return conf.DeviceAccessToken(ctx, device, params(o.Params)...)
 	})
 	if err != nil {
@@ -214,6 +215,7 @@ func (o *OAuth2) DeviceLogin(ctx context.Context, show func(*oauth2.DeviceAuthRe
 type grant struct {
 	form   url.Values
 	once   bool // it holds what must not be seen twice, and may bring a refresh token
+	login  bool // so may this
 	scoped bool // it may ask for scopes
 	fresh  bool // it is made of what another try may find renewed
 }
