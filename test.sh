@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Formats, vets, lints and tests every module of the repository.
+# Formats, vets, lints and tests every module of the repository. The end-to-end
+# tests start servers of Debian's: apt-get install docker-registry etcd-server.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -10,17 +11,24 @@ if [ -n "$unformatted" ]; then
 	echo "gofmt: $unformatted" >&2
 	exit 1
 fi
-for mod in . bench; do
+for mod in . bench e2e examples/vault examples/runtimevar; do
 	echo "== module $mod"
 	(
 		cd "$mod"
 		go vet ./...
 		go run "$staticcheck" ./...
-		if [ "$mod" = bench ]; then # it measures, which the race detector would spoil
-			go test -count=1 -shuffle=on ./...
-		else
-			go test -count=1 -race -shuffle=on -coverpkg=. -coverprofile=coverage.out ./...
+		case "$mod" in
+		.)
+			GOOS=windows go vet ./...
+			go test -count=1 -race -shuffle=on -coverpkg=./... -coverprofile=coverage.out ./...
 			go tool cover -func=coverage.out | tail -n 1
-		fi
+			;;
+		bench) # it measures, which the race detector would spoil
+			go test -count=1 -shuffle=on ./...
+			;;
+		*)
+			go test -count=1 -race -shuffle=on ./...
+			;;
+		esac
 	)
 done

@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/reauthtest"
 )
 
 func main() {
@@ -34,15 +34,16 @@ func main() {
 // A demo is the gateway, its issuer, and the client that the user would make.
 type demo struct {
 	gateway *gateway
-	issuer  *issuer
+	issuer  *reauthtest.Issuer
 	client  *http.Client
 }
 
 func run(ctx context.Context) error {
-	g := newGateway()
-	defer g.Close()
-	i := newIssuer(g)
+	i := reauthtest.NewIssuer()
 	defer i.Close()
+	i.SetLifetime(time.Hour)
+	g := newGateway(i)
+	defer g.Close()
 
 	out := &logLines{}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{
@@ -53,7 +54,7 @@ func run(ctx context.Context) error {
 			return a
 		},
 	}))
-	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(i.login), Logger: log}
+	cred := &reauth.Credential{Refresher: i, Logger: log}
 	d := &demo{gateway: g, issuer: i, client: &http.Client{
 		Transport: &reauth.Transport{Credential: cred, Logger: log},
 	}}
@@ -70,12 +71,13 @@ func run(ctx context.Context) error {
 		{"A redirect leads to another host: the key stays here", d.redirect},
 	} {
 		fmt.Println("\n== " + scene.title)
-		before := i.refreshes.Load()
+		before := i.Refreshes()
+		i.Next(reauthtest.Stall(after(latency)))
 		if err := scene.play(ctx); err != nil {
 			return fmt.Errorf("%s: %w", scene.title, err)
 		}
 		out.flush()
-		fmt.Println("refreshes:", i.refreshes.Load()-before)
+		fmt.Println("refreshes:", i.Refreshes()-before)
 	}
 	return nil
 }
@@ -105,32 +107,6 @@ func (l *logLines) flush() {
 	l.n = 0
 }
 
-// login is the Refresher: the one function that a user writes.
-func (i *issuer) login(ctx context.Context, _ reauth.Stale) (reauth.Token, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.URL, nil)
-	if err != nil {
-		return reauth.Token{}, err
-	}
-	began := time.Now()
-	resp, err := i.Client().Do(req)
-	if err != nil {
-		return reauth.Token{}, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return reauth.Token{}, fmt.Errorf("the issuer answered %s", resp.Status)
-	}
-	var answer struct {
-		AccessToken string `json:"access_token"`
-		ExpiresIn   int    `json:"expires_in"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return reauth.Token{}, err
-	}
-	expiry := began.Add(time.Duration(answer.ExpiresIn) * time.Second)
-	return reauth.Token{AccessToken: answer.AccessToken, Expiry: expiry}, nil
-}
-
 func (d *demo) first(ctx context.Context) error {
 	return d.expect(d.post(ctx, strings.NewReader("hello")), http.StatusOK, false)
 }
@@ -142,7 +118,7 @@ func (d *demo) expiry(ctx context.Context) error {
 
 func (d *demo) revocation(ctx context.Context) error {
 	d.gateway.reject("无效的令牌")
-	before := d.issuer.refreshes.Load()
+	before := d.issuer.Refreshes()
 	results := make([]result, 100)
 	var wg sync.WaitGroup
 	for i := range results {
@@ -159,7 +135,7 @@ func (d *demo) revocation(ctx context.Context) error {
 		}
 	}
 	fmt.Printf("callers served: %d, of which met a 401 and were cured: %d\n", len(results), cured)
-	if n := d.issuer.refreshes.Load() - before; n != 1 || cured == 0 {
+	if n := d.issuer.Refreshes() - before; n != 1 || cured == 0 {
 		return fmt.Errorf("%d refreshes, %d cured", n, cured)
 	}
 	return nil
@@ -184,7 +160,7 @@ func (d *demo) upload(ctx context.Context) error {
 }
 
 func (d *demo) outage(ctx context.Context) error {
-	d.issuer.down.Store(true)
+	d.issuer.Down(true)
 	d.gateway.reject("无效的令牌")
 	got := d.post(ctx, strings.NewReader("hello"))
 	if err := d.expect(got, http.StatusUnauthorized, false); err != nil {
@@ -195,7 +171,7 @@ func (d *demo) outage(ctx context.Context) error {
 		return fmt.Errorf("the outcome does not show the failed refresh: %v", got.outcome.Err)
 	}
 	fmt.Println("the issuer comes back; it is asked again after a pause of", time.Until(failure.RetryAt).Round(10*time.Millisecond))
-	d.issuer.down.Store(false)
+	d.issuer.Down(false)
 	select {
 	case <-time.After(time.Until(failure.RetryAt)):
 	case <-ctx.Done():

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,38 +10,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/reauth-go/reauth/reauthtest"
 )
-
-// An issuer hands out keys for a gateway over HTTP, as an authorization server
-// would, and can be out of order.
-type issuer struct {
-	*httptest.Server
-	refreshes atomic.Int32
-	down      atomic.Bool
-	gateway   *gateway
-}
-
-func newIssuer(g *gateway) *issuer {
-	i := &issuer{gateway: g}
-	i.Server = httptest.NewServer(i)
-	return i
-}
 
 // latency is what an issuer elsewhere in the network would take to answer.
 const latency = 200 * time.Millisecond
 
-func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case <-time.After(latency):
-	case <-r.Context().Done():
-		return
-	}
-	if i.down.Load() {
-		http.Error(w, "down for maintenance", http.StatusServiceUnavailable)
-		return
-	}
-	i.refreshes.Add(1)
-	_ = json.NewEncoder(w).Encode(map[string]any{"access_token": i.gateway.mint(), "expires_in": 3600})
+// after returns a channel that is closed when d is over.
+func after(d time.Duration) <-chan struct{} {
+	c := make(chan struct{})
+	time.AfterFunc(d, func() { close(c) })
+	return c
 }
 
 // A gateway answers as new-api does: any request with a good key gets a 200 that
@@ -50,47 +29,30 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // forums. It has a request id on every response.
 type gateway struct {
 	*httptest.Server
-	mu   sync.Mutex
-	keys map[string]string // the good ones have "", the others what is wrong with them
+	issuer *reauthtest.Issuer
+	wrong  atomic.Value // what it says of a bad key
 }
 
-func newGateway() *gateway {
-	g := &gateway{keys: map[string]string{}}
+func newGateway(i *reauthtest.Issuer) *gateway {
+	g := &gateway{issuer: i}
+	g.wrong.Store("无效的令牌")
 	g.Server = httptest.NewServer(g)
 	return g
 }
 
-// mint returns a new key.
-func (g *gateway) mint() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	key := "sk-" + rand.Text()
-	g.keys[key] = ""
-	return key
-}
-
 // reject makes all keys bad, with the message that says why.
 func (g *gateway) reject(message string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for key := range g.keys {
-		g.keys[key] = message
-	}
+	g.wrong.Store(message)
+	g.issuer.Revoke()
 }
 
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID()
 	w.Header().Set("X-Oneapi-Request-Id", id)
-	g.mu.Lock()
-	message, known := g.keys[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")]
-	g.mu.Unlock()
-	if !known {
-		message = "无效的令牌"
-	}
-	if message != "" {
+	if !g.issuer.Valid(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(http.StatusUnauthorized)
-		fmt.Fprintf(w, `{"error":{"code":"","message":"%s (request id: %s)","type":"new_api_error"}}`, message, id)
+		fmt.Fprintf(w, `{"error":{"code":"","message":"%s (request id: %s)","type":"new_api_error"}}`, g.wrong.Load(), id)
 		return
 	}
 	if r.URL.Path == "/download" {

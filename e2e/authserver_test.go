@@ -1,0 +1,215 @@
+package e2e_test
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ory/fosite"
+	"github.com/ory/fosite/compose"
+	"github.com/ory/fosite/storage"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+
+	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/refresher"
+)
+
+// An authServer is an authorization server of github.com/ory/fosite, which nobody
+// here wrote, with a resource server that asks it about tokens. It rotates refresh
+// tokens, and one that is presented twice revokes its family.
+//
+// A rotation also revokes the access token before: requests that are under way
+// with it meet a 401.
+type authServer struct {
+	provider fosite.OAuth2Provider
+	store    *storage.MemoryStore
+
+	// The store's maps are not all guarded by the same lock: revoking a refresh
+	// token races with introspection.
+	mu sync.RWMutex
+
+	asked     atomic.Int32 // token requests
+	refreshes atomic.Int32 // answered with tokens
+	refused   atomic.Int32 // answered with an error
+	denied    atomic.Int32 // 401s of the resource server
+	served    atomic.Int32 // its 200s
+}
+
+const (
+	clientID     = "app"
+	clientSecret = "the-client's-secret"
+	apiSecret    = "the-resource-server's-secret"
+)
+
+func newAuthServer(t *testing.T, lifetime time.Duration) *authServer {
+	t.Helper()
+	config := &fosite.Config{
+		AccessTokenLifespan:  lifetime,
+		RefreshTokenLifespan: 30 * 24 * time.Hour,
+		GlobalSecret:         []byte(rand.Text() + rand.Text())[:32],
+		HashCost:             4,
+	}
+	hasher := &fosite.BCrypt{Config: config}
+	config.ClientSecretsHasher = hasher
+	store := storage.NewMemoryStore()
+	store.Users["ann"] = storage.MemoryUserRelation{Username: "ann", Password: "ann's-password"}
+	for id, secret := range map[string]string{clientID: clientSecret, "api": apiSecret} {
+		hash, err := hasher.Hash(t.Context(), []byte(secret))
+		require.NoError(t, err)
+		store.Clients[id] = &fosite.DefaultClient{
+			ID: id, Secret: hash, Scopes: []string{"offline", "read", "write"},
+			GrantTypes: []string{"password", "refresh_token", "client_credentials"},
+		}
+	}
+	return &authServer{store: store, provider: compose.Compose(config, store, compose.NewOAuth2HMACStrategy(config),
+		compose.OAuth2ResourceOwnerPasswordCredentialsFactory,
+		compose.OAuth2RefreshTokenGrantFactory,
+		compose.OAuth2ClientCredentialsGrantFactory,
+		compose.OAuth2TokenIntrospectionFactory,
+	)}
+}
+
+// ServeHTTP is both servers: /token and /introspect (RFC 7662), and the resource
+// server at any other path.
+func (s *authServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/token":
+		s.token(w, r)
+	case "/introspect":
+		s.introspect(w, r)
+	default:
+		s.resource(w, r)
+	}
+}
+
+func (s *authServer) token(w http.ResponseWriter, r *http.Request) {
+	s.asked.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx := r.Context()
+	access, err := s.provider.NewAccessRequest(ctx, r, new(fosite.DefaultSession))
+	if err == nil {
+		for _, scope := range access.GetRequestedScopes() {
+			access.GrantScope(scope)
+		}
+		var answer fosite.AccessResponder
+		if answer, err = s.provider.NewAccessResponse(ctx, access); err == nil {
+			if access.GetGrantTypes().ExactOne("refresh_token") {
+				s.refreshes.Add(1)
+			}
+			s.provider.WriteAccessResponse(ctx, w, access, answer)
+			return
+		}
+	}
+	s.refused.Add(1)
+	s.provider.WriteAccessError(ctx, w, access, err)
+}
+
+func (s *authServer) introspect(w http.ResponseWriter, r *http.Request) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	ctx := r.Context()
+	answer, err := s.provider.NewIntrospectionRequest(ctx, r, new(fosite.DefaultSession))
+	if err != nil {
+		s.provider.WriteIntrospectionError(ctx, w, err)
+		return
+	}
+	s.provider.WriteIntrospectionResponse(ctx, w, answer)
+}
+
+// active asks the server as a resource server does that is the same process.
+func (s *authServer) active(ctx context.Context, token string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	use, _, err := s.provider.IntrospectToken(ctx, token, fosite.AccessToken, new(fosite.DefaultSession))
+	return err == nil && use == fosite.AccessToken
+}
+
+func (s *authServer) resource(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Request-Id", rand.Text())
+	if !s.active(r.Context(), strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")) {
+		s.denied.Add(1)
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	s.served.Add(1)
+	_, _ = w.Write([]byte("hello"))
+}
+
+// revokeAccess has an administrator revoke the access token alone.
+func (s *authServer) revokeAccess(t *testing.T, token string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, signature, _ := strings.Cut(token, ".")
+	require.Contains(t, s.store.AccessTokens, signature)
+	require.NoError(t, s.store.DeleteAccessTokenSession(t.Context(), signature))
+}
+
+// RoundTrip makes an authServer a network of its own, for tests in fake time.
+func (s *authServer) RoundTrip(req *http.Request) (*http.Response, error) {
+	in := req.Clone(req.Context())
+	in.RequestURI = req.URL.RequestURI()
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, in)
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+	resp := w.Result()
+	resp.Request = req
+	return resp, nil
+}
+
+// client is the OAuth 2.0 client of the tests, at a server with that address.
+func oauthClient(address string, base http.RoundTripper) *refresher.OAuth2 {
+	return &refresher.OAuth2{
+		Base: base,
+		Config: oauth2.Config{
+			ClientID: clientID, ClientSecret: clientSecret, Scopes: []string{"offline", "read"},
+			Endpoint: oauth2.Endpoint{TokenURL: address + "/token", AuthStyle: oauth2.AuthStyleInHeader},
+		},
+	}
+}
+
+// login gets the first tokens, by the password grant of x/oauth2.
+func login(t *testing.T, client *refresher.OAuth2) reauth.Token {
+	t.Helper()
+	ctx := t.Context()
+	if client.Base != nil {
+		ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: client.Base})
+	}
+	tok, err := client.Config.PasswordCredentialsToken(ctx, "ann", "ann's-password")
+	require.NoError(t, err)
+	require.NotEmpty(t, tok.RefreshToken)
+	return refresher.Token(tok)
+}
+
+// present presents a refresh token as anybody could, and returns the error code.
+func present(t *testing.T, address, refreshToken string) string {
+	t.Helper()
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken}}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/token", strings.NewReader(form.Encode()))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth(url.QueryEscape(clientID), url.QueryEscape(clientSecret))
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var answer struct {
+		Error string `json:"error"`
+	}
+	decode(t, resp, &answer)
+	return answer.Error
+}

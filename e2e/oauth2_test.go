@@ -1,0 +1,273 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reauth-go/reauth"
+)
+
+func decode(t *testing.T, resp *http.Response, into any) {
+	t.Helper()
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(into))
+}
+
+// fetch sends a GET and returns the status.
+func fetch(t *testing.T, client *http.Client, address string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// L5, C1, F3: the measure of the refreshers. The servers are real, the time and
+// the network between are not.
+func TestAThousandCallersOverTenExpiriesNeverSeeA401NorLoseTheLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const callers, expiries, lifetime = 1000, 10, time.Hour
+		server := newAuthServer(t, lifetime)
+		oauth := oauthClient("https://issuer.example.com", server)
+		cred := &reauth.Credential{Refresher: oauth, Logger: discard}
+		require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
+		client := &http.Client{Transport: &reauth.Transport{Base: server, Credential: cred, Logger: discard}}
+
+		var bad atomic.Int32
+		var wg sync.WaitGroup
+		for i := range expiries {
+			for range callers {
+				wg.Go(func() {
+					if i%2 == 0 { // there is always somebody who finds that the token is due
+						time.Sleep(rand.N(lifetime))
+					} else { // all come at once, after a night without anybody
+						time.Sleep(lifetime + time.Minute)
+					}
+					if fetch(t, client, "https://api.example.com/") != http.StatusOK {
+						bad.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		t.Logf("%d requests, %d refreshes, %d refused by the issuer, %d 401s met, %d seen",
+			server.served.Load(), server.refreshes.Load(), server.refused.Load(), server.denied.Load(), bad.Load())
+		assert.Zero(t, bad.Load())
+		assert.EqualValues(t, callers*expiries, server.served.Load())
+		assert.Zero(t, server.refused.Load(), "no refresh token was presented twice")
+		assert.GreaterOrEqual(t, server.refreshes.Load(), int32(expiries-1))
+		assert.LessOrEqual(t, server.refreshes.Load(), int32(expiries+1), "one for each expiry")
+		tok, err := cred.Renew(t.Context(), mustToken(t, cred), reauth.Rejection{Reason: reauth.ReasonRevoked})
+		require.NoError(t, err, "the family lives")
+		assert.True(t, server.active(t.Context(), tok.AccessToken))
+	})
+}
+
+func mustToken(t *testing.T, cred *reauth.Credential) reauth.Token {
+	t.Helper()
+	tok, err := cred.Token(t.Context())
+	require.NoError(t, err)
+	return tok
+}
+
+// C1, L5, on sockets.
+func TestAHundredCallersSurviveTheRevocationOfTheirToken(t *testing.T) {
+	server := newAuthServer(t, time.Hour)
+	s := httptest.NewServer(server)
+	defer s.Close()
+	oauth := oauthClient(s.URL, nil)
+	cred := &reauth.Credential{Refresher: oauth, Logger: discard}
+	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
+	defer client.CloseIdleConnections()
+
+	for round := range 3 {
+		server.revokeAccess(t, mustToken(t, cred).AccessToken)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/")) })
+		}
+		wg.Wait()
+		assert.EqualValues(t, round+1, server.refreshes.Load())
+	}
+	assert.NotZero(t, server.denied.Load())
+	assert.Zero(t, server.refused.Load())
+}
+
+// F3, F8: tokens of a few seconds, on sockets. Nobody waits for an expiry: the
+// callers go on until the server has seen three.
+func TestAHundredCallersDoNotNoticeThatTokensExpire(t *testing.T) {
+	server := newAuthServer(t, 2*time.Second)
+	s := httptest.NewServer(server)
+	defer s.Close()
+	oauth := oauthClient(s.URL, nil)
+	cred := &reauth.Credential{Refresher: oauth, Logger: discard}
+	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
+	defer client.CloseIdleConnections()
+
+	within(t, 30*time.Second, func() {
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				for server.refreshes.Load() < 3 && !t.Failed() {
+					assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/"))
+				}
+			})
+		}
+		wg.Wait()
+	})
+	assert.Zero(t, server.refused.Load())
+	t.Logf("%d requests, %d refreshes, %d 401s met", server.served.Load(), server.refreshes.Load(), server.denied.Load())
+}
+
+// L6, RFC 9700 §4.14.2: the server has rotated the refresh token, and nobody has
+// the new one.
+func TestARefreshWhoseAnswerIsLostDoesNotHaveTheFamilyRevoked(t *testing.T) {
+	server := newAuthServer(t, time.Hour)
+	var lose atomic.Bool
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" && lose.Load() {
+			server.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler) // cuts the connection
+		}
+		server.ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	oauth := oauthClient(s.URL, nil)
+	cred := &reauth.Credential{Refresher: oauth, Logger: discard}
+	first := login(t, oauth)
+	require.NoError(t, cred.Set(t.Context(), first))
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
+	defer client.CloseIdleConnections()
+
+	before := server.asked.Load()
+	server.revokeAccess(t, first.AccessToken)
+	lose.Store(true)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() { assert.Equal(t, http.StatusUnauthorized, fetch(t, client, s.URL+"/")) })
+	}
+	wg.Wait()
+	assert.EqualValues(t, 1, server.asked.Load()-before, "the refresh token was sent once")
+	assert.Zero(t, server.refused.Load())
+	var failure *reauth.RefreshError
+	_, err := cred.Peek()
+	require.ErrorAs(t, err, &failure)
+	assert.True(t, failure.Permanent())
+	assert.ErrorContains(t, err, "the answer was lost")
+	t.Log(err)
+
+	lose.Store(false)
+	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
+	assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/"))
+
+	// What would have happened otherwise.
+	assert.Equal(t, "invalid_grant", present(t, s.URL, first.RefreshToken))
+}
+
+// L6: the server answers after the refresh was given up on.
+func TestARefreshThatIsAnsweredLateIsNotSentAgain(t *testing.T) {
+	server := newAuthServer(t, time.Hour)
+	var slow atomic.Bool
+	answer := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" && slow.Load() {
+			<-answer
+		}
+		server.ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	oauth := oauthClient(s.URL, nil)
+	landed := make(chan reauth.Refresh, 10)
+	cred := &reauth.Credential{
+		Refresher: oauth, Logger: discard, RefreshTimeout: 50 * time.Millisecond,
+		OnRefresh: func(r reauth.Refresh) { landed <- r },
+	}
+	first := login(t, oauth)
+	require.NoError(t, cred.Set(t.Context(), first))
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
+	defer client.CloseIdleConnections()
+
+	before := server.asked.Load()
+	server.revokeAccess(t, first.AccessToken)
+	slow.Store(true)
+	assert.Equal(t, http.StatusUnauthorized, fetch(t, client, s.URL+"/"), "it took too long")
+	assert.Error(t, (<-landed).Err)
+	for range 10 {
+		assert.Equal(t, http.StatusUnauthorized, fetch(t, client, s.URL+"/"))
+	}
+	close(answer)
+	within(t, 10*time.Second, func() { assert.NoError(t, (<-landed).Err) })
+	assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/"))
+	assert.EqualValues(t, 1, server.asked.Load()-before)
+	assert.Zero(t, server.refused.Load())
+}
+
+// F2
+func TestADeadLoginIsToldOnceAndCuredByAnother(t *testing.T) {
+	server := newAuthServer(t, time.Hour)
+	s := httptest.NewServer(server)
+	defer s.Close()
+	oauth := oauthClient(s.URL, nil)
+	cred := &reauth.Credential{Refresher: oauth, Logger: discard}
+	first := login(t, oauth)
+	require.NoError(t, cred.Set(t.Context(), first))
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
+	defer client.CloseIdleConnections()
+
+	// A thief uses the refresh token first; when the owner does, both lose.
+	require.Empty(t, present(t, s.URL, first.RefreshToken))
+	before := server.asked.Load()
+	for range 5 {
+		assert.Equal(t, http.StatusUnauthorized, fetch(t, client, s.URL+"/"))
+	}
+	assert.EqualValues(t, 1, server.asked.Load()-before)
+	_, err := cred.Peek()
+	assert.ErrorContains(t, err, "invalid_grant")
+	var failure *reauth.RefreshError
+	assert.True(t, errors.As(err, &failure) && failure.Permanent())
+
+	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
+	assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/"))
+}
+
+func TestClientCredentialsAreAskedForOnceByAHundredCallers(t *testing.T) {
+	server := newAuthServer(t, time.Hour)
+	s := httptest.NewServer(server)
+	defer s.Close()
+	oauth := oauthClient(s.URL, nil)
+	oauth.Config.Scopes = []string{"read"}
+	cred := &reauth.Credential{Refresher: oauth.ClientCredentials(), Logger: discard}
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
+	defer client.CloseIdleConnections()
+	for round := range 3 {
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/")) })
+		}
+		wg.Wait()
+		assert.EqualValues(t, round+1, server.asked.Load())
+		server.revokeAccess(t, mustToken(t, cred).AccessToken)
+	}
+}
