@@ -41,8 +41,8 @@ func Example_kubernetes() {
 	client := dynamic.NewForConfigOrDie(config) // or kubernetes.NewForConfigOrDie
 	ctx, outcome := reauth.WithOutcome(context.Background())
 	list, err := client.Resource(configMaps).Namespace("default").List(ctx, metav1.ListOptions{})
-	if err != nil { // it does not have the request ids
-		log.Fatal(err, outcome().First.RequestID, outcome().Retry.RequestID)
+	if err != nil {
+		log.Fatalf("%v (request ids %s, %s)", err, outcome().First.RequestID, outcome().Retry.RequestID)
 	}
 	fmt.Println(len(list.Items), "config maps")
 

@@ -133,11 +133,12 @@ func (rig *sdkRig) serve(t testing.TB, api *reauthtest.API) {
 	rig.wire = &sdkWire{base: api.Base()}
 	rig.cred = &reauth.Credential{Refresher: rig.issuer, Logger: rig.log.logger()}
 	rig.transport = &reauth.Transport{
-		Base:       rig.wire,
-		Credential: rig.cred,
-		Origins:    []string{api.URL()},
-		RetryWait:  time.Millisecond,
-		Logger:     rig.log.logger(),
+		Base:           rig.wire,
+		Credential:     rig.cred,
+		Origins:        []string{api.URL()},
+		RetryWait:      time.Millisecond,
+		MaxReplayBytes: 64 << 10,
+		Logger:         rig.log.logger(),
 	}
 	rig.client = &http.Client{Transport: rig.transport}
 }
@@ -406,8 +407,9 @@ func digest(r io.Reader) (string, int64) {
 	return "file-" + hex.EncodeToString(h.Sum(nil)), n
 }
 
-// sdkUpload is larger than what is kept of a body without GetBody.
-var sdkUpload = bytes.Repeat([]byte("so it goes\n"), 110_000)
+// sdkUpload is larger than what is kept of a body without GetBody, and than what
+// net/http reads on after an early answer (256 KiB).
+var sdkUpload = bytes.Repeat([]byte("so it goes\n"), 40_000)
 
 func sdkUploadID() string {
 	id, _ := digest(bytes.NewReader(sdkUpload))

@@ -241,6 +241,7 @@ func TestAKubernetesWatchIsNeitherBrokenByARefreshNorLostAtReconnect(t *testing.
 
 	issuer.Revoke()
 	server.endWatches()
+	require.Eventually(t, func() bool { return watches(api) == 3 }, 10*time.Second, time.Millisecond)
 	server.add("after")
 	assert.Equal(t, "after", next())
 	assert.Equal(t, 3, watches(api), "one refused, one cured")

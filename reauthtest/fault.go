@@ -44,7 +44,7 @@ func RejectEarly() Fault {
 //
 // An http.Transport repeats a GET by itself, once, when the connection it was sent
 // over had been in use before: Sends counts that too, and the client sees nothing.
-// A POST is not repeated, nor anything over HTTP/2.
+// A POST without an Idempotency-Key is not repeated, nor anything over HTTP/2.
 func Drop() Fault {
 	return Fault{func(_ *server, _ http.ResponseWriter, r *http.Request, _ http.Handler) {
 		drain(r)

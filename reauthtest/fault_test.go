@@ -487,3 +487,25 @@ func TestAPIsOverTLSDoNotDistrustEachOther(t *testing.T) {
 	assert.Equal(t, 2, resp.ProtoMajor)
 	assert.Equal(t, 1, other.Sends())
 }
+
+// net/http sends a GET that Close cuts off once more, by itself, if its connection
+// had been in use before: that one has no connection that Close would cut.
+func TestCloseNeverHangsOnARequestThatIsSentAgain(t *testing.T) {
+	arrived := make(chan struct{}, 2)
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stall" {
+			arrived <- struct{}{}
+			<-r.Context().Done()
+		}
+	})
+	w := newWorld(t, handler, reauthtest.NewAPI)
+	w.get(t)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := w.client.Get(w.api.URL() + "/stall")
+		failed <- err
+	}()
+	<-arrived
+	within(t, patience, w.api.Close)
+	within(t, patience, func() { assert.Error(t, <-failed) })
+}

@@ -16,6 +16,7 @@ import (
 type server struct {
 	http        *httptest.Server
 	connections atomic.Int64
+	closing     chan struct{} // closed by Close
 	close       sync.Once
 	oauth       bool // errors are in the words of RFC 6749 §5.2, not in those of an API
 
@@ -25,7 +26,13 @@ type server struct {
 }
 
 func (s *server) start(handler http.Handler, tls bool) {
+	s.closing = make(chan struct{})
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-s.closing: // net/http sends some of what Close cuts off again, before the listener is gone
+			panic(http.ErrAbortHandler)
+		default:
+		}
 		w.Header().Set("X-Request-Id", rand.Text())
 		handler.ServeHTTP(w, r)
 	}))
@@ -46,7 +53,10 @@ func (s *server) start(handler http.Handler, tls bool) {
 // under way too, and waits until their handlers have returned. It may be called
 // more than once.
 func (s *server) Close() {
-	s.close.Do(s.http.CloseClientConnections) // or a Stall, or a client that holds its body or ours, would hold it up
+	s.close.Do(func() {
+		close(s.closing)
+		s.http.CloseClientConnections() // or a Stall, or a client that holds its body or ours, would hold it up
+	})
 	s.http.Close()
 }
 

@@ -5,47 +5,35 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"time"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/reauthtest"
 	"github.com/reauth-go/reauth/retrying"
 )
-
-// busy is an API that is at first too busy, and accepts one token.
-func busy() *httptest.Server {
-	n := 0
-	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch n++; {
-		case n == 1:
-			w.Header().Set("Retry-After", "0")
-			http.Error(w, "too many requests", http.StatusTooManyRequests)
-		case r.Header.Get("Authorization") != "Bearer fresh":
-			http.Error(w, "unknown token", http.StatusUnauthorized)
-		default:
-			_, _ = io.WriteString(w, "hello")
-		}
-	}))
-}
 
 func login(context.Context, reauth.Stale) (reauth.Token, error) {
 	return reauth.Token{AccessToken: "fresh"}, nil
 }
 
+// The API is at first too busy, and then its connection breaks.
 func Example() {
-	client := retrying.NewClient(reauth.RefresherFunc(login))
-
-	api := busy()
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	api := reauthtest.NewAPI(issuer, nil)
 	defer api.Close()
-	resp, err := client.Get(api.URL)
+	api.Next(reauthtest.Status(http.StatusTooManyRequests, "Retry-After", "0"), reauthtest.Drop())
+
+	client := retrying.NewClient(issuer)
+	resp, err := client.Get(api.URL())
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer resp.Body.Close()
-	fmt.Println(resp.Status)
-	// Output: 200 OK
+	fmt.Println(resp.Status, "after", api.Sends(), "sends")
+	// Output: 200 OK after 3 sends
 }
 
 func ExampleTransport() {
@@ -66,17 +54,16 @@ func ExampleTransport() {
 // A POST may have been applied although the connection broke. With a key by
 // which the server knows it again it is repeated all the same.
 func ExampleTransport_idempotencyKey() {
-	drops := 1
-	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if drops--; drops >= 0 {
-			panic(http.ErrAbortHandler)
-		}
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	api := reauthtest.NewAPI(issuer, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "charged once: "+r.Header.Get("Idempotency-Key"))
 	}))
 	defer api.Close()
-	client := &http.Client{Transport: &retrying.Transport{}}
+	api.Next(reauthtest.Drop())
+	client := retrying.NewClient(issuer)
 
-	req, err := http.NewRequest(http.MethodPost, api.URL, nil)
+	req, err := http.NewRequest(http.MethodPost, api.URL(), nil)
 	if err != nil {
 		fmt.Println(err)
 		return
