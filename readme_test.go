@@ -42,3 +42,18 @@ func undented(code string) string {
 	}
 	return b.String()
 }
+
+// The snippets of the SDKs stand behind a name in bold.
+func TestNoSnippetOfAnSDKHasMoreThanTenLines(t *testing.T) {
+	for _, name := range []string{"README.md", "README.zh-CN.md"} {
+		readme, err := os.ReadFile(name)
+		require.NoError(t, err)
+		sections := strings.Split(string(readme), "\n**")[1:]
+		require.Len(t, sections, 9, name)
+		for _, section := range sections {
+			_, code, _ := strings.Cut(section, "```go\n")
+			code, _, _ = strings.Cut(code, "```")
+			assert.LessOrEqual(t, strings.Count(code, "\n"), 10, code)
+		}
+	}
+}

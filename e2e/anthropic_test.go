@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -111,10 +112,10 @@ func anthropicCalls(rig *sdkRig, opts ...option.RequestOption) []sdkCall {
 	return []sdkCall{
 		{"message", func(ctx context.Context) (string, error) {
 			return anthropicMessage(ctx, &client, "hello, world")
-		}, "hello, world", false},
+		}, "hello, world"},
 		{"streamed message", func(ctx context.Context) (string, error) {
 			return anthropicStream(ctx, &client, "one two three four", func(string) {})
-		}, "one two three four", false},
+		}, "one two three four"},
 		{"file upload", func(ctx context.Context) (string, error) {
 			got, err := client.Files.Upload(ctx, anthropic.FileUploadParams{
 				File: anthropic.File(bytes.NewReader(sdkUpload), "lines.jsonl", "application/jsonl"),
@@ -123,7 +124,7 @@ func anthropicCalls(rig *sdkRig, opts ...option.RequestOption) []sdkCall {
 				return "", err
 			}
 			return got.ID, nil
-		}, sdkUploadID(), true},
+		}, sdkUploadID()},
 	}
 }
 
@@ -344,5 +345,30 @@ func TestAnthropicRetriesAndOursNeitherMultiplyNorGetInEachOthersWay(t *testing.
 			}
 			assert.Equal(t, tt.sends, rig.api.Sends())
 		})
+	}
+}
+
+// S1, S2a: http.Client takes Authorization off a redirect to another host, and
+// leaves X-Api-Key on it.
+func TestAnthropicKeyNeverFollowsARedirectToAnotherHost(t *testing.T) {
+	t.Parallel()
+	for _, opt := range []option.RequestOption{option.WithoutEnvironmentDefaults(), option.WithAPIKey(reauth.Placeholder)} {
+		seen := make(chan http.Header, 10)
+		elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seen <- r.Header
+			anthropicServer(&gate{}).ServeHTTP(w, r)
+		}))
+		t.Cleanup(elsewhere.Close)
+		rig := newSDKRig(t, anthropicServer(&gate{}), anthropicHeader)
+		client := anthropicClient(rig, opt)
+		rig.api.Next(reauthtest.RedirectTo(elsewhere.URL + "/v1/messages"))
+		got, err := anthropicMessage(t.Context(), &client, "hello")
+		require.NoError(t, err)
+		assert.Equal(t, "hello", got)
+		require.Len(t, seen, 1)
+		header := <-seen
+		assert.Empty(t, header.Values("X-Api-Key"))
+		assert.Empty(t, header.Values("Authorization"))
+		rig.carriesOnlyTokens(t)
 	}
 }

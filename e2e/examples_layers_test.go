@@ -110,7 +110,7 @@ func Example_reverseProxy() {
 		Transport: &reauth.Transport{Credential: cred, Override: true},
 		ModifyResponse: func(resp *http.Response) error {
 			if o, ok := reauth.OutcomeOf(resp); ok {
-				fmt.Println(o.First.StatusCode, o.Retry.StatusCode, o.Cured())
+				log.Print("request ids: ", o.First.RequestID, " ", o.Retry.RequestID)
 			}
 			return nil
 		},
@@ -134,6 +134,5 @@ func Example_reverseProxy() {
 	}
 	// Output:
 	// 200
-	// 401 200 true
 	// 200
 }

@@ -25,7 +25,7 @@ import (
 
 // X1, X4, F10: 2 sends, and then 1 as long as the pause lasts. client-go's error is
 // the server's Status, which has no id in it.
-func TestKubernetesRefusalForGoodIsNeitherRepeatedNorWithoutItsAuditIDs(t *testing.T) {
+func TestKubernetesRefusalForGoodIsTwoSendsAndShowsBothAuditIDs(t *testing.T) {
 	t.Parallel()
 	k := newKubeAPI(t, "a")
 	cred := &reauth.Credential{Refresher: k.issuer, Logger: discard, Pace: func(int) time.Duration { return time.Hour }}

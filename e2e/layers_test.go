@@ -126,7 +126,8 @@ func TestNoLayerMultipliesTheSendsOfARejection(t *testing.T) {
 			t.Cleanup(issuer.Close)
 			api := reauthtest.NewAPI(issuer, nil)
 			t.Cleanup(api.Close)
-			client := &http.Client{Transport: l.with(&reauth.Credential{Refresher: issuer, Logger: discard})}
+			cred := &reauth.Credential{Refresher: issuer, Logger: discard}
+			client := &http.Client{Transport: l.with(cred)}
 			t.Cleanup(client.CloseIdleConnections)
 			send := func(method string) (status, sends int, err error) {
 				before := api.Sends()
@@ -182,12 +183,25 @@ func TestNoLayerMultipliesTheSendsOfARejection(t *testing.T) {
 					_, _ = client.Do(mustRequest(t, method, api.URL()))
 				}
 			}
-			issuer.Refuse(true)
-			issuer.Revoke()
-			status, sends, err := send(http.MethodPost)
-			assert.NoError(t, err)
-			assert.Equal(t, http.StatusUnauthorized, status)
-			assert.Equal(t, l.refused, sends, "refused for good")
+			for _, method := range []string{http.MethodGet, http.MethodPost} {
+				issuer.Refuse(false)
+				tok, err := issuer.Refresh(t.Context(), reauth.Stale{})
+				require.NoError(t, err)
+				require.NoError(t, cred.Set(t.Context(), tok)) // ends the pause
+				issuer.Refuse(true)
+				issuer.Revoke()
+				before := api.Sends()
+				resp, err := client.Do(mustRequest(t, method, api.URL()))
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+				sent := api.Requests()[before:]
+				if assert.Len(t, sent, l.refused, "%s, refused for good", method) {
+					o, _ := reauth.OutcomeOf(resp)
+					assert.Equal(t, sent[0].ID, o.First.RequestID)
+					assert.Equal(t, sent[1].ID, o.Retry.RequestID)
+				}
+			}
 		})
 	}
 }

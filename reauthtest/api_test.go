@@ -106,7 +106,7 @@ func TestTokenOfAnotherIssuerIsNeverAccepted(t *testing.T) {
 }
 
 // RFC 6750 §3.1, W9.
-func TestChallengeNeverLacksWhatAClientGoesBy(t *testing.T) {
+func TestA401HasAChallengeAndARequestID(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		resp, err := w.bare.Get(w.api.URL())
 		require.NoError(t, err)
@@ -282,7 +282,7 @@ func (f *flushes) Write(p []byte) (int, error) { return f.pending.Write(p) }
 func (f *flushes) Flush()                      { f.chunks = append(f.chunks, f.pending.String()); f.pending.Reset() }
 
 // C1, C16.
-func TestCountsNeverDifferFromWhatAHundredClientsDid(t *testing.T) {
+func TestCountsAreRightUnderAHundredClients(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		w.get(t)
 		w.issuer.Revoke()

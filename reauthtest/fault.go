@@ -61,7 +61,9 @@ func Drop() Fault {
 // must write from the goroutine that it was called on.
 func DropAfter(n int) Fault {
 	return Fault{func(_ *server, w http.ResponseWriter, r *http.Request, next http.Handler) {
-		next.ServeHTTP(&cutWriter{ResponseWriter: w, left: max(n, 0)}, r)
+		cut := &cutWriter{ResponseWriter: w, left: max(n, 0)}
+		next.ServeHTTP(cut, r)
+		cut.Flush() // the header of an answer without a body
 		panic(http.ErrAbortHandler)
 	}}
 }

@@ -245,7 +245,7 @@ func TestCutAnswerIsNeverWhole(t *testing.T) {
 }
 
 // B6a.
-func TestLostAnswerIsNeverThatOfARequestThatWasNotServed(t *testing.T) {
+func TestRequestWhoseAnswerIsLostWasServed(t *testing.T) {
 	for _, n := range []int{0, -1} {
 		var served atomic.Int32
 		handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -143,7 +143,7 @@ func TestUsedRefreshTokenIsNeverAcceptedAgain(t *testing.T) {
 	assert.Equal(t, 5, i.Refreshes())
 }
 
-func TestRefreshTokenThatWasNotHandedOutIsNotRefused(t *testing.T) {
+func TestWithoutRotationRefreshTokensAreIgnored(t *testing.T) {
 	i := newIssuer(t)
 	resp, fields := grant(t, i, url.Values{"refresh_token": {"from a login elsewhere"}})
 	assert.Equal(t, 200, resp.StatusCode)

@@ -365,6 +365,8 @@ func (w *world) stream(ctx context.Context) error {
 }
 
 func (w *world) send(ctx context.Context, method, path string, upload io.Reader, count *atomic.Int64, want func(number string) string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // what hangs is to be told
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, w.api.URL+path, upload)
 	if err != nil {
 		return err
