@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/url"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/reauth-go/reauth/internal/lost"
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
@@ -798,7 +797,7 @@ func newRefreshError(f *flight, tok Token, err error, retryAt time.Time) *Refres
 	}
 	text := "refresh failed: " + mask.ErrorText(err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
 	switch {
-	case old.RefreshToken != "" && answerLost(err):
+	case old.RefreshToken != "" && lost.Answer(err):
 		// RFC 9700 §4.14.2: to present a used refresh token revokes its family.
 		e.RetryAt = time.Time{}
 		e.text = text + "; the answer was lost and may have been a new refresh token, so the old one is not used again: log in and call Credential.Set"
@@ -809,22 +808,6 @@ func newRefreshError(f *flight, tok Token, err error, retryAt time.Time) *Refres
 		e.text = text + "; next attempt after " + retryAt.UTC().Format(time.RFC3339)
 	}
 	return e
-}
-
-// answerLost reports whether the issuer may have acted on a request whose answer
-// did not arrive whole.
-func answerLost(err error) bool {
-	var exchange *url.Error
-	var op *net.OpError
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return true
-	case errors.As(err, &op):
-		return op.Op == "read" || op.Op == "write"
-	case errors.As(err, &exchange): // http.Client; a bare EOF is an empty answer
-		return errors.Is(err, io.EOF)
-	}
-	return false
 }
 
 // report logs the refresh and calls OnRefresh. A panic of either stays here.

@@ -5,22 +5,25 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/lost"
 )
 
 // Chain returns a Refresher that asks the given ones in order and takes the first
 // token that is a new one. If none has one, its error has that of each; it is
 // permanent if all are.
 //
+// One that has expired, or was rejected before, is the last resort.
+//
 // It is asked again when the most patient of those wishes that another try may
 // cure. A refresh token goes back only to the one that it came from, once that is
-// known, and to none that has called it dead or lost the answer to it.
+// known, not to one that has called it dead, and to none once an answer to it was
+// lost.
 func Chain(refreshers ...reauth.Refresher) reauth.Refresher {
 	if len(refreshers) == 0 {
 		return failing(errors.New("refresher.Chain has no Refresher in it"))
@@ -32,8 +35,9 @@ func Chain(refreshers ...reauth.Refresher) reauth.Refresher {
 type chain struct {
 	links []reauth.Refresher
 
-	mu    sync.Mutex
-	known []known // the latest refresh tokens; guarded by mu
+	mu       sync.Mutex
+	known    []known             // the latest refresh tokens; guarded by mu, as all below
+	rejected [][sha256.Size]byte // the latest rejected access tokens
 }
 
 // A known is what is known of a refresh token and a link; of the former as little
@@ -44,37 +48,31 @@ type known struct {
 	dead bool // else it came from there
 }
 
-// maxKnown is for as many Credentials that share a Chain.
-const maxKnown = 64
+const (
+	maxKnown = 64 // for as many Credentials that share a Chain
+	nobody   = -1 // no link is to have the refresh token any more
+)
 
 func (c *chain) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 	var failed chainError
+	var resort *reauth.Token
 	for i, link := range c.links {
-		mine := stale
-		if !c.hands(stale.Token.RefreshToken, i) {
-			mine.Token.RefreshToken = ""
-		}
-		tok, err := link.Refresh(ctx, mine)
-		if reauth.IsPermanent(err) || errors.Is(err, io.ErrUnexpectedEOF) {
-			c.note(mine.Token.RefreshToken, i, true)
-		}
-		if err == nil {
-			tok, err = checked(tok)
-		}
-		if err == nil {
-			if why := worn(tok, stale); why != "" {
-				err = errors.New("it returned the token that " + why)
-			}
-		}
-		if err == nil {
-			c.note(tok.RefreshToken, i, false)
+		tok, err := c.ask(ctx, i, link, stale)
+		switch {
+		case err != nil:
+			failed = append(failed, fmt.Errorf("%d: %w", i+1, err))
+		case c.promising(tok, stale):
 			return tok, nil
+		case resort == nil:
+			resort = &tok
 		}
-		failed = append(failed, fmt.Errorf("%d: %w", i+1, err))
 		if ctx.Err() != nil && i+1 < len(c.links) { // nobody knows what the others have
 			failed = append(failed, fmt.Errorf("%d: %w", i+2, context.Cause(ctx)))
 			break
 		}
+	}
+	if resort != nil {
+		return *resort, nil
 	}
 	for _, err := range failed {
 		if !reauth.IsPermanent(err) {
@@ -82,6 +80,49 @@ func (c *chain) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, 
 		}
 	}
 	return reauth.Token{}, reauth.Permanent(failed)
+}
+
+// ask returns the token of a link.
+func (c *chain) ask(ctx context.Context, i int, link reauth.Refresher, stale reauth.Stale) (reauth.Token, error) {
+	mine := stale
+	if !c.hands(stale.Token.RefreshToken, i) {
+		mine.Token.RefreshToken = ""
+	}
+	tok, err := link.Refresh(ctx, mine)
+	switch {
+	case reauth.IsPermanent(err):
+		c.note(mine.Token.RefreshToken, i, true)
+	case mine.Token.RefreshToken != "" && lost.Answer(err):
+		c.note(mine.Token.RefreshToken, nobody, false)
+		err = lostError{err}
+	}
+	if err != nil {
+		return reauth.Token{}, err
+	}
+	if tok, err = checked(tok); err != nil {
+		return reauth.Token{}, err
+	}
+	if why := worn(tok, stale); why != "" {
+		return reauth.Token{}, errors.New("it returned the token that " + why)
+	}
+	c.note(tok.RefreshToken, i, false)
+	return tok, nil
+}
+
+// promising reports whether a token is neither past its expiry nor one that a
+// server has rejected, as a dead key in an earlier link is, time and again.
+func (c *chain) promising(tok reauth.Token, stale reauth.Stale) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sum := sha256.Sum256([]byte(stale.Token.AccessToken)); stale.Rejection.Reason != "" && !slices.Contains(c.rejected, sum) {
+		if c.rejected = append(c.rejected, sum); len(c.rejected) > maxKnown {
+			c.rejected = c.rejected[1:]
+		}
+	}
+	if !tok.Expiry.IsZero() && !time.Now().Before(tok.Expiry) {
+		return false
+	}
+	return tok.AccessToken == stale.Token.AccessToken || !slices.Contains(c.rejected, sha256.Sum256([]byte(tok.AccessToken)))
 }
 
 // hands reports whether a link is to have the refresh token.
@@ -110,6 +151,13 @@ func (c *chain) note(refreshToken string, link int, dead bool) {
 	}
 }
 
+// A lostError is of a link that lost the answer to a refresh token. The Credential
+// is not to hear of it while others may have a token: the chain sees to it that
+// the refresh token is not sent again.
+type lostError struct{ error }
+
+func (e lostError) Unwrap() error { return e.error }
+
 // A chainError is that of each link.
 type chainError []error
 
@@ -127,7 +175,7 @@ func (e chainError) Error() string {
 func (e chainError) Unwrap() []error {
 	var passing []error
 	for _, err := range e {
-		if !reauth.IsPermanent(err) {
+		if !reauth.IsPermanent(err) && !errors.As(err, new(lostError)) {
 			passing = append(passing, err)
 		}
 	}

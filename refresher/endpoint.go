@@ -78,8 +78,15 @@ func secure(address string) error {
 	return nil
 }
 
-// shownURL returns a URL for an error: without a password or a query.
-func shownURL(address string) string { return mask.Text(address, 200) }
+// shownURL returns a URL for an error, which may be none: without a password or a
+// query.
+func shownURL(address string) string {
+	address, _, _ = strings.Cut(address, "?")
+	if scheme, rest, ok := strings.Cut(address, "//"); ok {
+		address = scheme + "//" + rest[strings.LastIndex(rest, "@")+1:]
+	}
+	return mask.Text(address, 200)
+}
 
 // base returns what sends the requests.
 func (o *OAuth2) base(ctx context.Context) http.RoundTripper {

@@ -72,9 +72,9 @@ func run(ctx context.Context, command []string, stale reauth.Stale) ([]byte, err
 	ownGroup(cmd)
 	cmd.Cancel = func() error { return killTree(cmd.Process) }
 	err := cmd.Run()
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		if cmd.Process != nil {
-			_ = killTree(cmd.Process) // what the program left behind
+			killRest(cmd.Process)
 		}
 		return nil, context.Cause(ctx)
 	}

@@ -19,3 +19,6 @@ func killTree(p *os.Process) error {
 	}
 	return err
 }
+
+// killRest kills what a program left behind that has ended itself.
+func killRest(p *os.Process) { _ = killTree(p) }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/oauth2/jwt"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/mask"
 )
 
 // An OAuth2 is a client at an authorization server, whose grants are Refreshers.
@@ -37,7 +38,9 @@ import (
 // Retry-After has it, up to 5 seconds) and dropped connections, at most 7 times
 // and until the refresh's context ends. That does not hold for a refresh token,
 // which a server that rotates them takes for stolen when it sees it twice (RFC
-// 9700 §4.14.2): it is sent again only if it was not sent, or the answer was 503.
+// 9700 §4.14.2): it is sent again only if it was not sent, or the answer was 503;
+// after another passing error, by a later refresh; and if its answer was lost,
+// never.
 //
 // Errors of the server that another try does not change, such as invalid_grant
 // and invalid_client (RFC 6749 §5.2), are permanent; errors.As finds the
@@ -126,7 +129,7 @@ func (o *OAuth2) Assertion(sign func(context.Context) (string, error)) reauth.Re
 	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 		assertion, err := sign(ctx)
 		if err != nil {
-			return reauth.Token{}, fmt.Errorf("no assertion: %w", err)
+			return reauth.Token{}, ofAnother("no assertion: ", err)
 		}
 		form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {assertion}}
 		return o.ask(ctx, stale, grant{form: form, scoped: true, fresh: true})
@@ -162,14 +165,14 @@ func (o *OAuth2) TokenExchange(x TokenExchange) reauth.Refresher {
 		form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}}
 		subject, err := x.Subject(ctx)
 		if err != nil {
-			return reauth.Token{}, fmt.Errorf("no subject token: %w", err)
+			return reauth.Token{}, ofAnother("no subject token: ", err)
 		}
 		form.Set("subject_token", subject.AccessToken)
 		form.Set("subject_token_type", or(x.SubjectType, accessToken))
 		if x.Actor != nil {
 			actor, err := x.Actor(ctx)
 			if err != nil {
-				return reauth.Token{}, fmt.Errorf("no actor token: %w", err)
+				return reauth.Token{}, ofAnother("no actor token: ", err)
 			}
 			form.Set("actor_token", actor.AccessToken)
 			form.Set("actor_token_type", or(x.ActorType, accessToken))
@@ -205,6 +208,9 @@ func (o *OAuth2) DeviceLogin(ctx context.Context, show func(*oauth2.DeviceAuthRe
 	tok, err := o.call(ctx, conf.Endpoint.TokenURL, grant{login: true}, o.secrets(url.Values{"device_code": {device.DeviceCode}}), func(ctx context.Context) (*oauth2.Token, error) {
 		return conf.DeviceAccessToken(ctx, device, params(o.Params)...)
 	})
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return reauth.Token{}, fmt.Errorf("device login: the code expired before the user had entered it, begin again: %w", err)
+	}
 	if err != nil {
 		return reauth.Token{}, fmt.Errorf("device login: %w", err)
 	}
@@ -247,9 +253,18 @@ func (o *OAuth2) ask(ctx context.Context, stale reauth.Stale, g grant) (reauth.T
 	})
 }
 
+// ofAnother returns the error of what a grant is made from. Its being permanent is
+// the other's affair: after a login there, this one goes on.
+func ofAnother(text string, err error) error {
+	if reauth.IsPermanent(err) {
+		return mask.WithText(text+mask.ErrorText(err), nil)
+	}
+	return fmt.Errorf("%s%w", text, err)
+}
+
 // widened asks for a token with what the rejection's challenge asks for, and if
-// the server does not know those scopes, without. A grant that is not scoped is
-// never asked for twice.
+// the server knows nothing of that, without. A grant that is not scoped is never
+// asked for twice; but it is not dead because of what an API had in a challenge.
 func widened(stale reauth.Stale, scoped bool, get func(scopes []string, claims string) (reauth.Token, error)) (reauth.Token, error) {
 	scopes, claims := asked(stale.Rejection)
 	if !scoped {
@@ -257,10 +272,13 @@ func widened(stale reauth.Stale, scoped bool, get func(scopes []string, claims s
 	}
 	tok, err := get(scopes, claims)
 	var refused *oauth2.RetrieveError
-	if len(scopes) > 0 && errors.As(err, &refused) && refused.ErrorCode == "invalid_scope" {
-		return get(nil, claims)
+	if len(scopes) == 0 && claims == "" || !errors.As(err, &refused) || refused.ErrorCode != "invalid_scope" && refused.ErrorCode != "invalid_request" {
+		return tok, err
 	}
-	return tok, err
+	if scoped {
+		return get(nil, "")
+	}
+	return reauth.Token{}, mask.WithText(err.Error(), refused)
 }
 
 // asked returns the scopes (RFC 6750 §3) and the claims that the challenges of a
@@ -306,6 +324,13 @@ func (o *OAuth2) secrets(form url.Values) []string {
 	all := []string{o.Config.ClientSecret}
 	for _, name := range []string{"refresh_token", "assertion", "client_assertion", "subject_token", "actor_token", "device_code", "client_secret", "password"} {
 		all = append(all, form.Get(name))
+	}
+	for _, values := range o.Params {
+		for _, v := range values {
+			if len(v) >= mask.Overlap { // the server may repeat it, and who knows what it is
+				all = append(all, v)
+			}
+		}
 	}
 	return all
 }

@@ -72,14 +72,14 @@ func parseObject(data []byte, at time.Time) (reauth.Token, error) {
 		return reauth.Token{}, fmt.Errorf("the JSON object has no access_token, accessToken or token, but %s",
 			mask.Text(strings.Join(names, ", "), 100))
 	}
-	for _, name := range lifetimeMembers {
-		if life, ok := seconds(members[name]); ok && tok.Expiry.IsZero() {
-			tok.Expiry = at.Add(life)
-		}
-	}
 	for _, name := range expiryMembers {
 		if when, ok := moment(members[name]); ok && tok.Expiry.IsZero() {
 			tok.Expiry = when
+		}
+	}
+	for _, name := range lifetimeMembers {
+		if life, ok := seconds(members[name]); ok && tok.Expiry.IsZero() {
+			tok.Expiry = at.Add(life)
 		}
 	}
 	return checked(tok)
