@@ -25,6 +25,13 @@
 // an error for a broken connection, and try again. OutcomeOf, WithOutcome and
 // the log say what was done, and why no more.
 //
+// # Beside it
+//
+// Package refresher has ready-made Refreshers: files, programs, OAuth 2.0. Package
+// retrying repeats what a fresh token does not cure: 429, 5xx, dropped connections.
+// Package classifier knows servers that do not say 401. Package reauthtest has an
+// issuer and an API that misbehave on request, for tests.
+//
 // # What it does not do
 //
 // It does not repeat a request a second time, nor one that got another answer
