@@ -55,7 +55,8 @@ type OAuth2 struct {
 	Config oauth2.Config
 
 	// Params are sent with each token request, an audience or a resource; those of
-	// JWTBearer have them in their assertion.
+	// JWTBearer have them in their assertion. DeviceLogin sends the first value of
+	// each.
 	Params url.Values
 
 	// Base sends the requests. Nil means the transport of the client that
