@@ -18,7 +18,7 @@ import (
 // token that is a new one. If none has one, its error has that of each; it is
 // permanent if all are.
 //
-// One that has expired, or was rejected before, is the last resort. A link that
+// A token that has expired, or was rejected before, is the last resort. A link that
 // hangs uses up the time of the refresh for all that follow: put it last.
 //
 // It is asked again when the most patient of those wishes that another try may
