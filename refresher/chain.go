@@ -55,6 +55,9 @@ const (
 )
 
 func (c *chain) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+	if stale.Rejection.Reason != "" {
+		c.reject(stale.Token)
+	}
 	var failed chainError
 	var resort *reauth.Token
 	for i, link := range c.links {
@@ -110,19 +113,27 @@ func (c *chain) ask(ctx context.Context, i int, link reauth.Refresher, stale rea
 	return tok, nil
 }
 
+// reject remembers an access token that a server has rejected.
+func (c *chain) reject(tok reauth.Token) {
+	sum := sha256.Sum256([]byte(tok.AccessToken))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Contains(c.rejected, sum) {
+		return
+	}
+	if c.rejected = append(c.rejected, sum); len(c.rejected) > maxKnown {
+		c.rejected = c.rejected[1:]
+	}
+}
+
 // promising reports whether a token is neither past its expiry nor one that a
 // server has rejected, as a dead key in an earlier link is, time and again.
 func (c *chain) promising(tok reauth.Token, stale reauth.Stale) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if sum := sha256.Sum256([]byte(stale.Token.AccessToken)); stale.Rejection.Reason != "" && !slices.Contains(c.rejected, sum) {
-		if c.rejected = append(c.rejected, sum); len(c.rejected) > maxKnown {
-			c.rejected = c.rejected[1:]
-		}
-	}
 	if !tok.Expiry.IsZero() && !time.Now().Before(tok.Expiry) {
 		return false
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return tok.AccessToken == stale.Token.AccessToken || !slices.Contains(c.rejected, sha256.Sum256([]byte(tok.AccessToken)))
 }
 
