@@ -24,6 +24,23 @@ func decode(t *testing.T, resp *http.Response, into any) {
 	require.NoError(t, json.NewDecoder(resp.Body).Decode(into))
 }
 
+// signedIn serves the handler on loopback, and returns a client that has logged in
+// there. change may change its Credential before.
+func signedIn(t *testing.T, handler http.Handler, change ...func(*reauth.Credential)) (address string, cred *reauth.Credential, client *http.Client) {
+	t.Helper()
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	oauth := oauthClient(s.URL, nil)
+	cred = &reauth.Credential{Refresher: oauth, Logger: discard}
+	for _, c := range change {
+		c(cred)
+	}
+	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
+	client = &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
+	t.Cleanup(client.CloseIdleConnections)
+	return s.URL, cred, client
+}
+
 // fetch sends a GET and returns the status.
 func fetch(t *testing.T, client *http.Client, address string) int {
 	t.Helper()
@@ -93,19 +110,13 @@ func mustToken(t *testing.T, cred *reauth.Credential) reauth.Token {
 // C1, L5, on sockets.
 func TestAHundredCallersSurviveTheRevocationOfTheirToken(t *testing.T) {
 	server := newAuthServer(t, time.Hour)
-	s := httptest.NewServer(server)
-	defer s.Close()
-	oauth := oauthClient(s.URL, nil)
-	cred := &reauth.Credential{Refresher: oauth, Logger: discard}
-	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
-	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
-	defer client.CloseIdleConnections()
+	address, cred, client := signedIn(t, server)
 
 	for round := range 3 {
 		server.revokeAccess(t, mustToken(t, cred).AccessToken)
 		var wg sync.WaitGroup
 		for range 100 {
-			wg.Go(func() { assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/")) })
+			wg.Go(func() { assert.Equal(t, http.StatusOK, fetch(t, client, address+"/")) })
 		}
 		wg.Wait()
 		assert.EqualValues(t, round+1, server.refreshes.Load())
@@ -118,20 +129,14 @@ func TestAHundredCallersSurviveTheRevocationOfTheirToken(t *testing.T) {
 // callers go on until the server has seen three.
 func TestAHundredCallersDoNotNoticeThatTokensExpire(t *testing.T) {
 	server := newAuthServer(t, 2*time.Second)
-	s := httptest.NewServer(server)
-	defer s.Close()
-	oauth := oauthClient(s.URL, nil)
-	cred := &reauth.Credential{Refresher: oauth, Logger: discard}
-	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
-	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
-	defer client.CloseIdleConnections()
+	address, _, client := signedIn(t, server)
 
 	within(t, 30*time.Second, func() {
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() {
 				for server.refreshes.Load() < 3 && !t.Failed() {
-					assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/"))
+					assert.Equal(t, http.StatusOK, fetch(t, client, address+"/"))
 				}
 			})
 		}
@@ -146,27 +151,21 @@ func TestAHundredCallersDoNotNoticeThatTokensExpire(t *testing.T) {
 func TestARefreshWhoseAnswerIsLostDoesNotHaveTheFamilyRevoked(t *testing.T) {
 	server := newAuthServer(t, time.Hour)
 	var lose atomic.Bool
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	address, cred, client := signedIn(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/token" && lose.Load() {
 			server.ServeHTTP(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler) // cuts the connection
 		}
 		server.ServeHTTP(w, r)
 	}))
-	defer s.Close()
-	oauth := oauthClient(s.URL, nil)
-	cred := &reauth.Credential{Refresher: oauth, Logger: discard}
-	first := login(t, oauth)
-	require.NoError(t, cred.Set(t.Context(), first))
-	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
-	defer client.CloseIdleConnections()
+	first := mustToken(t, cred)
 
 	before := server.asked.Load()
 	server.revokeAccess(t, first.AccessToken)
 	lose.Store(true)
 	var wg sync.WaitGroup
 	for range 100 {
-		wg.Go(func() { assert.Equal(t, http.StatusUnauthorized, fetch(t, client, s.URL+"/")) })
+		wg.Go(func() { assert.Equal(t, http.StatusUnauthorized, fetch(t, client, address+"/")) })
 	}
 	wg.Wait()
 	assert.EqualValues(t, 1, server.asked.Load()-before, "the refresh token was sent once")
@@ -179,11 +178,11 @@ func TestARefreshWhoseAnswerIsLostDoesNotHaveTheFamilyRevoked(t *testing.T) {
 	t.Log(err)
 
 	lose.Store(false)
-	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
-	assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/"))
+	require.NoError(t, cred.Set(t.Context(), login(t, oauthClient(address, nil))))
+	assert.Equal(t, http.StatusOK, fetch(t, client, address+"/"))
 
 	// What would have happened otherwise.
-	assert.Equal(t, "invalid_grant", present(t, s.URL, first.RefreshToken))
+	assert.Equal(t, "invalid_grant", present(t, address, first.RefreshToken))
 }
 
 // L6: the server answers after the refresh was given up on.
@@ -191,35 +190,29 @@ func TestARefreshThatIsAnsweredLateIsNotSentAgain(t *testing.T) {
 	server := newAuthServer(t, time.Hour)
 	var slow atomic.Bool
 	answer := make(chan struct{})
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	landed := make(chan reauth.Refresh, 10)
+	address, cred, client := signedIn(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/token" && slow.Load() {
 			<-answer
 		}
 		server.ServeHTTP(w, r)
-	}))
-	defer s.Close()
-	oauth := oauthClient(s.URL, nil)
-	landed := make(chan reauth.Refresh, 10)
-	cred := &reauth.Credential{
-		Refresher: oauth, Logger: discard, RefreshTimeout: 50 * time.Millisecond,
-		OnRefresh: func(r reauth.Refresh) { landed <- r },
-	}
-	first := login(t, oauth)
-	require.NoError(t, cred.Set(t.Context(), first))
-	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
-	defer client.CloseIdleConnections()
+	}), func(c *reauth.Credential) {
+		c.RefreshTimeout = 50 * time.Millisecond
+		c.OnRefresh = func(r reauth.Refresh) { landed <- r }
+	})
+	first := mustToken(t, cred)
 
 	before := server.asked.Load()
 	server.revokeAccess(t, first.AccessToken)
 	slow.Store(true)
-	assert.Equal(t, http.StatusUnauthorized, fetch(t, client, s.URL+"/"), "it took too long")
+	assert.Equal(t, http.StatusUnauthorized, fetch(t, client, address+"/"), "it took too long")
 	assert.Error(t, (<-landed).Err)
 	for range 10 {
-		assert.Equal(t, http.StatusUnauthorized, fetch(t, client, s.URL+"/"))
+		assert.Equal(t, http.StatusUnauthorized, fetch(t, client, address+"/"))
 	}
 	close(answer)
 	within(t, 10*time.Second, func() { assert.NoError(t, (<-landed).Err) })
-	assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/"))
+	assert.Equal(t, http.StatusOK, fetch(t, client, address+"/"))
 	assert.EqualValues(t, 1, server.asked.Load()-before)
 	assert.Zero(t, server.refused.Load())
 }
@@ -227,20 +220,14 @@ func TestARefreshThatIsAnsweredLateIsNotSentAgain(t *testing.T) {
 // F2
 func TestADeadLoginIsToldOnceAndCuredByAnother(t *testing.T) {
 	server := newAuthServer(t, time.Hour)
-	s := httptest.NewServer(server)
-	defer s.Close()
-	oauth := oauthClient(s.URL, nil)
-	cred := &reauth.Credential{Refresher: oauth, Logger: discard}
-	first := login(t, oauth)
-	require.NoError(t, cred.Set(t.Context(), first))
-	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Logger: discard}}
-	defer client.CloseIdleConnections()
+	address, cred, client := signedIn(t, server)
+	first := mustToken(t, cred)
 
 	// A thief uses the refresh token first; when the owner does, both lose.
-	require.Empty(t, present(t, s.URL, first.RefreshToken))
+	require.Empty(t, present(t, address, first.RefreshToken))
 	before := server.asked.Load()
 	for range 5 {
-		assert.Equal(t, http.StatusUnauthorized, fetch(t, client, s.URL+"/"))
+		assert.Equal(t, http.StatusUnauthorized, fetch(t, client, address+"/"))
 	}
 	assert.EqualValues(t, 1, server.asked.Load()-before)
 	_, err := cred.Peek()
@@ -248,8 +235,8 @@ func TestADeadLoginIsToldOnceAndCuredByAnother(t *testing.T) {
 	var failure *reauth.RefreshError
 	assert.True(t, errors.As(err, &failure) && failure.Permanent())
 
-	require.NoError(t, cred.Set(t.Context(), login(t, oauth)))
-	assert.Equal(t, http.StatusOK, fetch(t, client, s.URL+"/"))
+	require.NoError(t, cred.Set(t.Context(), login(t, oauthClient(address, nil))))
+	assert.Equal(t, http.StatusOK, fetch(t, client, address+"/"))
 }
 
 func TestClientCredentialsAreAskedForOnceByAHundredCallers(t *testing.T) {
