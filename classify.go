@@ -29,12 +29,12 @@ const (
 const (
 	ReasonInsufficientScope Reason = "insufficient_scope" // ask for the scope at the next login
 	ReasonStepUp            Reason = "step_up"            // the user has to authenticate again (RFC 9470)
-	ReasonNonce             Reason = "nonce"              // the proof of possession wants a nonce (RFC 9449)
+	ReasonDPoPNonce         Reason = "dpop_nonce"         // the proof of possession wants a nonce (RFC 9449)
 	ReasonOtherScheme       Reason = "other_scheme"       // the server wants another authentication scheme
 	ReasonAudience          Reason = "audience"           // the token was issued for, or by, another: configure the issuer
-	ReasonSignature         Reason = "signature"          // the request's own signature or timestamp is wrong: see the clock
+	ReasonRequestSignature  Reason = "request_signature"  // the request's own signature or timestamp is wrong: see the clock
 	ReasonCSRF              Reason = "csrf"               // an anti-forgery token is missing, which a browser would have
-	ReasonLogin             Reason = "login"              // the refresh token is dead: log in again
+	ReasonLoginRequired     Reason = "login_required"     // the refresh token is dead: log in again
 	ReasonUpstream          Reason = "upstream"           // the gateway's own key was refused by its upstream: tell its owner
 	ReasonDenied            Reason = "denied"             // the account, address or key may not do this
 	ReasonQuota             Reason = "quota"              // the balance or quota behind the token is used up
@@ -64,7 +64,7 @@ func (r Reason) rank() int {
 		return 5
 	case ReasonOther, ReasonOtherScheme:
 		return 6
-	case ReasonInsufficientScope, ReasonSignature, ReasonLogin, ReasonDenied:
+	case ReasonInsufficientScope, ReasonRequestSignature, ReasonLoginRequired, ReasonDenied:
 		return 7
 	}
 	return 8
@@ -158,7 +158,7 @@ func understand(resp *http.Response, body func() []byte) Rejection {
 	if rej.Code == "token_not_valid" && !e.messages {
 		// Django's Simple JWT of a token in the request's body, which is there
 		// to be refreshed; of the one in its header it says more.
-		reason = ReasonLogin
+		reason = ReasonLoginRequired
 	}
 	switch {
 	case said == ReasonClaims:
@@ -229,9 +229,9 @@ func challenged(challenges []Challenge, sent string) (said Reason, ours, unknown
 		case "insufficient_claims":
 			return ReasonClaims, true, false
 		case "use_dpop_nonce":
-			note(ReasonNonce)
+			note(ReasonDPoPNonce)
 		case "invalid_dpop_proof":
-			note(ReasonSignature)
+			note(ReasonRequestSignature)
 		}
 		if d := c.Params["error_description"]; d != "" {
 			var l listener

@@ -123,11 +123,11 @@ func TestSecondFactorIsNotSkippedByARefresh(t *testing.T) {
 // W5
 func TestMissingNonceIsNotTakenForADeadToken(t *testing.T) {
 	for _, tt := range []classifyCase{
-		{"RFC 9449", 401, append(wordsChallenge(`DPoP error="use_dpop_nonce", error_description="Resource server requires nonce in DPoP proof"`), "DPoP-Nonce", "eyJ7S_zG"), "", reauth.ReasonNonce},
-		{"Bearer offered too", 401, wordsChallenge(`DPoP error="use_dpop_nonce", Bearer realm="x"`), "", reauth.ReasonNonce},
-		{"Bearer offered too, and refused", 401, wordsChallenge(`Bearer error="invalid_token"`, `DPoP error="use_dpop_nonce"`), "", reauth.ReasonNonce},
-		{"in the body", 401, wordsChallenge(`DPoP algs="ES256"`), `{"error":"use_dpop_nonce"}`, reauth.ReasonNonce},
-		{"in upper case", 401, wordsChallenge(`DPOP ERROR="USE_DPOP_NONCE"`), "", reauth.ReasonNonce},
+		{"RFC 9449", 401, append(wordsChallenge(`DPoP error="use_dpop_nonce", error_description="Resource server requires nonce in DPoP proof"`), "DPoP-Nonce", "eyJ7S_zG"), "", reauth.ReasonDPoPNonce},
+		{"Bearer offered too", 401, wordsChallenge(`DPoP error="use_dpop_nonce", Bearer realm="x"`), "", reauth.ReasonDPoPNonce},
+		{"Bearer offered too, and refused", 401, wordsChallenge(`Bearer error="invalid_token"`, `DPoP error="use_dpop_nonce"`), "", reauth.ReasonDPoPNonce},
+		{"in the body", 401, wordsChallenge(`DPoP algs="ES256"`), `{"error":"use_dpop_nonce"}`, reauth.ReasonDPoPNonce},
+		{"in upper case", 401, wordsChallenge(`DPOP ERROR="USE_DPOP_NONCE"`), "", reauth.ReasonDPoPNonce},
 		{"a token endpoint's 400", 400, nil, `{"error":"use_dpop_nonce"}`, ""},
 		{"DPoP, and the token is dead", 401, wordsChallenge(`DPoP error="invalid_token", error_description="Access token expired"`), "", reauth.ReasonExpired},
 	} {
@@ -218,14 +218,14 @@ var wordsCureless = []struct {
 	{reauth.ReasonStepUp, "otp_missing", "A one-time passcode is needed"},
 	{reauth.ReasonStepUp, "insufficient_user_authentication", "需要二次验证"},
 	{reauth.ReasonCSRF, "invalid_csrf_token", "Cross-site request forgery check failed"},
-	{reauth.ReasonSignature, "SignatureDoesNotMatch", "The request signature does not match"},
-	{reauth.ReasonSignature, "request_timestamp_expired", "The request timestamp is too old"},
-	{reauth.ReasonNonce, "use_dpop_nonce", "A nonce is required in the proof"},
+	{reauth.ReasonRequestSignature, "SignatureDoesNotMatch", "The request signature does not match"},
+	{reauth.ReasonRequestSignature, "request_timestamp_expired", "The request timestamp is too old"},
+	{reauth.ReasonDPoPNonce, "use_dpop_nonce", "A nonce is required in the proof"},
 	{reauth.ReasonInsufficientScope, "insufficient_scope", "The required scopes are not granted"},
 	{reauth.ReasonInsufficientScope, "insufficient_permissions", "权限不足"},
 	{reauth.ReasonOtherScheme, "invalid_password", "The password is incorrect"},
-	{reauth.ReasonLogin, "invalid_grant", "The refresh token has expired"},
-	{reauth.ReasonLogin, "refresh_token_revoked", "刷新令牌已过期"},
+	{reauth.ReasonLoginRequired, "invalid_grant", "The refresh token has expired"},
+	{reauth.ReasonLoginRequired, "refresh_token_revoked", "刷新令牌已过期"},
 	{reauth.ReasonUpstream, "invalid_api_key", "Incorrect API key provided: sk-up***. You can find it at https://***.com/***/***"},
 }
 
@@ -320,7 +320,7 @@ func TestNoLanguageIsForeign(t *testing.T) {
 		"该令牌已过期": reauth.ReasonExpired, "登录状态已失效": reauth.ReasonExpired, "access_token已过期": reauth.ReasonExpired,
 		"令牌已被吊销": reauth.ReasonRevoked, "该令牌状态不可用": reauth.ReasonRevoked, "密钥已被删除": reauth.ReasonRevoked,
 		"未提供令牌": reauth.ReasonMissing, "缺少token": reauth.ReasonMissing,
-		"该令牌额度已用尽": reauth.ReasonQuota, "余额不足，请充值": reauth.ReasonQuota, "账号已被封禁": reauth.ReasonDenied, "签名错误": reauth.ReasonSignature,
+		"该令牌额度已用尽": reauth.ReasonQuota, "余额不足，请充值": reauth.ReasonQuota, "账号已被封禁": reauth.ReasonDenied, "签名错误": reauth.ReasonRequestSignature,
 		// Chinese, traditional
 		"無效的令牌": reauth.ReasonInvalidToken, "憑證無效": reauth.ReasonInvalidToken, "權杖已過期": reauth.ReasonExpired, "令牌已過期": reauth.ReasonExpired,
 		"金鑰已撤銷": reauth.ReasonRevoked, "該令牌額度已用盡": reauth.ReasonQuota, "餘額不足": reauth.ReasonQuota, "帳號已凍結": reauth.ReasonDenied,

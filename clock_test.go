@@ -97,12 +97,12 @@ func clockIssuer(life time.Duration) (reauth.Refresher, *atomic.Int32) {
 func TestShortLivedTokenIsNotRefreshedOnEachRequest(t *testing.T) {
 	for _, life := range []time.Duration{2 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute} {
 		for _, ahead := range []time.Duration{0, time.Hour, math.MaxInt64} {
-			t.Run(fmt.Sprint(life, " with RefreshAhead ", ahead), func(t *testing.T) {
+			t.Run(fmt.Sprint(life, " with RefreshBefore ", ahead), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					iss, n := clockIssuer(life)
 					rt := &reauth.Transport{
 						Base:       roundTripFunc(clockBase),
-						Credential: &reauth.Credential{Refresher: iss, RefreshAhead: ahead, Logger: discard}, Logger: discard,
+						Credential: &reauth.Credential{Refresher: iss, RefreshBefore: ahead, Logger: discard}, Logger: discard,
 					}
 					const lives, requests = 20, 1000
 					for range requests {
@@ -125,7 +125,7 @@ func TestSlowRefreshDoesNotMakeTheWindowShort(t *testing.T) {
 		for range 20 { // it is jittered
 			begin := time.Now()
 			w := &clockWorld{life: 100 * time.Second, slow: 40 * time.Second}
-			cred := &reauth.Credential{Refresher: w, RefreshAhead: time.Hour, RefreshTimeout: -1, Logger: discard}
+			cred := &reauth.Credential{Refresher: w, RefreshBefore: time.Hour, RefreshTimeout: -1, Logger: discard}
 			for time.Since(begin) < 76*time.Second {
 				_, err := cred.Token(t.Context())
 				require.NoError(t, err)
@@ -446,7 +446,7 @@ func TestRetryDoesNotCarryATokenThatExpiredMeanwhile(t *testing.T) {
 func TestTokenThatExpiresOnTheWayCostsNoSecondRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &clockWorld{life: time.Minute}
-		cred := &reauth.Credential{Refresher: w, RefreshAhead: -1, Logger: discard}
+		cred := &reauth.Credential{Refresher: w, RefreshBefore: -1, Logger: discard}
 		rt := &reauth.Transport{Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 			time.Sleep(2 * time.Second)
 			return w.RoundTrip(req)
@@ -696,7 +696,7 @@ func TestRetriesOfACrowdDoNotComeAtOnce(t *testing.T) {
 	}
 }
 
-// RefreshAhead: default, negative, huge.
+// RefreshBefore: default, negative, huge.
 func TestRefreshIsNeitherTooEarlyNorTooLate(t *testing.T) {
 	for _, tt := range []struct {
 		ahead, life, min, max time.Duration
@@ -720,7 +720,7 @@ func TestRefreshIsNeitherTooEarlyNorTooLate(t *testing.T) {
 						time.Sleep(time.Second)
 						return reauth.Token{AccessToken: fmt.Sprint("T", n), Expiry: time.Now().Add(tt.life - time.Second)}, nil
 					}}
-					cred := &reauth.Credential{Refresher: iss, RefreshAhead: tt.ahead, Logger: discard}
+					cred := &reauth.Credential{Refresher: iss, RefreshBefore: tt.ahead, Logger: discard}
 					begin := time.Now()
 					ask := func(wait time.Duration, token string) {
 						t.Helper()

@@ -28,7 +28,7 @@
 // # Beside it
 //
 // Package refresher has ready-made Refreshers: files, programs, OAuth 2.0. Package
-// retrying repeats what a fresh token does not cure: 429, 5xx, dropped connections.
+// retry repeats what a fresh token does not cure: 429, 5xx, dropped connections.
 // Package classifier knows servers that do not say 401. Package reauthtest has an
 // issuer and an API that misbehave on request, for tests.
 //

@@ -102,7 +102,7 @@ func explain(h http.Header, body []byte) *explanation {
 	e.reason = e.listener.reason
 	switch {
 	case e.unsigned && !e.listener.token && e.reason == ReasonInvalidToken:
-		e.reason = ReasonSignature
+		e.reason = ReasonRequestSignature
 	case e.expired && e.reason == ReasonInsufficientScope: // in its prose only
 		e.reason = ReasonExpired
 	case e.listener.perhaps && e.reason == ReasonOtherScheme: // "the user or the token is invalid"

@@ -27,7 +27,7 @@ type held struct {
 // newHeld returns what a token is worth that was asked for at start.
 func (c *Credential) newHeld(tok Token, start time.Time, skew time.Duration) *held {
 	h := &held{Token: tok, bearer: "Bearer " + tok.AccessToken, sum: sha256.Sum256([]byte(tok.AccessToken)), since: start}
-	h.expires(start, skew, c.RefreshAhead)
+	h.expires(start, skew, c.RefreshBefore)
 	if tok.AccessToken == "" {
 		h.expiry, h.due = instantOf(start), instantOf(start)
 	}
@@ -43,7 +43,7 @@ func (h *held) expires(start time.Time, skew, ahead time.Duration) {
 	life := lifetime(h.Expiry, start, skew)
 	h.expiry = instantOf(start.Add(life))
 	if ahead == 0 {
-		ahead = defaultRefreshAhead
+		ahead = defaultRefreshBefore
 	}
 	ahead = min(max(ahead, 0), max(life, 0)/2)
 	h.due = instantOf(start.Add(life - ahead/2 - rand.N(ahead/2+1)))

@@ -64,7 +64,7 @@ func (c *Credential) accepted(h *held, retry bool, date time.Time) {
 		// It seemed to have expired when it came. Either our clock is wrong, and
 		// the server's tells by how much, or its expiry means nothing.
 		c.learnLocked(date, time.Now())
-		if now.expires(old.since, c.skew, c.RefreshAhead); now.expiry.passed() {
+		if now.expires(old.since, c.skew, c.RefreshBefore); now.expiry.passed() {
 			now.expiry, now.due = instant{}, instant{}
 		}
 		now.trial = false

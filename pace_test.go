@@ -205,7 +205,7 @@ func TestRequestsDoNotFailWhileTheTokenIsValidAndTheIssuerIsDown(t *testing.T) {
 		var sends atomic.Int32
 		rt := &reauth.Transport{
 			Base:       paceServer(&sends, func(_, tok string) bool { return tok != "" }),
-			Credential: &reauth.Credential{Refresher: iss, RefreshAhead: 2 * time.Hour, Logger: discard},
+			Credential: &reauth.Credential{Refresher: iss, RefreshBefore: 2 * time.Hour, Logger: discard},
 			Logger:     discard,
 		}
 		require.Equal(t, http.StatusOK, paceGet(t, rt, "/"))

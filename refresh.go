@@ -136,11 +136,11 @@ type Credential struct {
 	// brings a token that is never rejected.
 	Refresher Refresher
 
-	// RefreshAhead is how long before its expiry a token is replaced, while
+	// RefreshBefore is how long before its expiry a token is replaced, while
 	// requests go on with it. It is jittered down to its half, so that many
 	// processes do not ask in the same second, and is at most half of the
 	// token's lifetime. Zero means 5 minutes; negative means not ahead at all.
-	RefreshAhead time.Duration
+	RefreshBefore time.Duration
 
 	// RefreshTimeout ends a refresh for those who wait for it. Zero means 30
 	// seconds; negative means no limit.
@@ -208,7 +208,7 @@ type pastToken struct {
 }
 
 const (
-	defaultRefreshAhead   = 5 * time.Minute
+	defaultRefreshBefore  = 5 * time.Minute
 	defaultRefreshTimeout = 30 * time.Second
 	maxLifetime           = 100 * 365 * 24 * time.Hour
 	maxPast               = 16

@@ -842,7 +842,7 @@ func TestARevokedTokenOfTheInnerCredentialIsCuredDuringTheOuterRefresh(t *testin
 // replaced ahead of its expiry, which is another 10 minutes away.
 func flightAhead(t *testing.T, is *issuer) *reauth.Credential {
 	t.Helper()
-	cred := &reauth.Credential{Refresher: is, Logger: discard, RefreshAhead: 30 * time.Minute, Pace: func(int) time.Duration { return time.Hour }}
+	cred := &reauth.Credential{Refresher: is, Logger: discard, RefreshBefore: 30 * time.Minute, Pace: func(int) time.Duration { return time.Hour }}
 	require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0", Expiry: time.Now().Add(time.Hour)}))
 	time.Sleep(50 * time.Minute)
 	return cred

@@ -117,17 +117,17 @@ func (o *Outcome) hint() string {
 		return "log in with the scope that the server asks for"
 	case ReasonStepUp:
 		return "have the user authenticate again, as the challenge asks"
-	case ReasonNonce:
+	case ReasonDPoPNonce:
 		return "the server wants a proof of possession with its nonce, which a bearer token has not"
 	case ReasonOtherScheme:
 		return "the server wants another authentication scheme: see WWW-Authenticate and Transport.Scheme"
 	case ReasonAudience:
 		return "have the issuer make tokens for this server: audience or issuer are not those it expects"
-	case ReasonSignature:
+	case ReasonRequestSignature:
 		return "check the signature of the request, and this machine's clock"
 	case ReasonCSRF:
 		return "send the anti-forgery token that the server wants, or use an endpoint that is not for browsers"
-	case ReasonLogin:
+	case ReasonLoginRequired:
 		return "log in again and hand the token to Credential.Set"
 	case ReasonUpstream:
 		return "tell the gateway's owner: its own key was refused, the one that was sent is fine"

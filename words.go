@@ -374,17 +374,17 @@ func (l *listener) weigh() Reason {
 	case has[csrf]:
 		return ReasonCSRF
 	case has[grant]:
-		return ReasonLogin
+		return ReasonLoginRequired
 	case has[factor]:
 		return ReasonStepUp
 	case has[nonce]:
-		return ReasonNonce
+		return ReasonDPoPNonce
 	case has[audience], has[clientID] && has[mismatch]:
 		return ReasonAudience
 	case has[upstream]:
 		return ReasonUpstream
 	case has[requestSignature] && !has[token], has[signature] && has[mismatch] && !has[token], has[moment] && !has[token]:
-		return ReasonSignature
+		return ReasonRequestSignature
 	case other != "":
 	case has[scope]:
 		other = ReasonInsufficientScope
@@ -462,7 +462,7 @@ func reasonOf(subject, state concept) Reason {
 	switch subject {
 	case refreshToken:
 		if state != missing {
-			return ReasonLogin
+			return ReasonLoginRequired
 		}
 	case account:
 		if state == locked || state == revoked || state == disabled || state == expired || state == ended {

@@ -10,13 +10,13 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// FirstOf returns a Classifier that asks the given ones in turn. The first that
+// Chain returns a Classifier that asks the given ones in turn. The first that
 // returns a Reason decides, also when that is one that no refresh cures: so a
 // provider's own stands before reauth.DefaultClassifier.
 //
 // A nil among them is reauth.DefaultClassifier, as it is in
-// reauth.Transport.Classifier; and so is FirstOf of none.
-func FirstOf(classifiers ...reauth.Classifier) reauth.Classifier {
+// reauth.Transport.Classifier; and so is Chain of none.
+func Chain(classifiers ...reauth.Classifier) reauth.Classifier {
 	all := slices.Clone(classifiers)
 	if len(all) == 0 {
 		all = []reauth.Classifier{nil}

@@ -230,7 +230,7 @@ func TestWhatEachProviderSays(t *testing.T) {
 		{"Feishu", 400, `{"code":99991677,"msg":"Authentication token expired"}`, "", reauth.ReasonExpired, "99991677"},
 		{"Feishu", 200, `{"code":99991663,"msg":"Invalid access token for authorization."}`, "", reauth.ReasonInvalidToken, "99991663"},
 		{"Feishu", 200, `{"code":99991661,"msg":"Missing access token for authorization."}`, "", reauth.ReasonMissing, "99991661"},
-		{"Feishu", 400, `{"code":99991669,"msg":"refresh token invalid"}`, "", reauth.ReasonLogin, "99991669"},
+		{"Feishu", 400, `{"code":99991669,"msg":"refresh token invalid"}`, "", reauth.ReasonLoginRequired, "99991669"},
 		{"Feishu", 400, `{"code":99991672,"msg":"Access denied. One of the following scopes is required"}`, "", "", ""},
 
 		{"GraphQL", 200, `{"errors":[{"message":"You must be logged in","extensions":{"code":"UNAUTHENTICATED"}}],"data":null}`, "", reauth.ReasonUnspecified, "UNAUTHENTICATED"},
@@ -311,7 +311,7 @@ func everything() reauth.Classifier {
 	for _, c := range providers() {
 		all = append(all, c)
 	}
-	return classifier.FirstOf(all...)
+	return classifier.Chain(all...)
 }
 
 func TestBodyThatMayBeAStreamIsNeverRead(t *testing.T) {
@@ -380,16 +380,16 @@ func TestFirstOf(t *testing.T) {
 		return reauth.Rejection{}
 	})
 	t.Run("the first reason decides, cure or not", func(t *testing.T) {
-		c := classifier.FirstOf(says(""), says(reauth.ReasonQuota), nobody)
+		c := classifier.Chain(says(""), says(reauth.ReasonQuota), nobody)
 		assert.Equal(t, reauth.ReasonQuota, classify(c, response(401, body), body).Reason)
 	})
 	t.Run("none says nothing", func(t *testing.T) {
-		assert.Zero(t, classify(classifier.FirstOf(says(""), says("")), response(401, body), body))
+		assert.Zero(t, classify(classifier.Chain(says(""), says("")), response(401, body), body))
 	})
 	t.Run("nil is the default", func(t *testing.T) {
 		for _, c := range []reauth.Classifier{
-			classifier.FirstOf(), classifier.FirstOf(nil), classifier.FirstOf(says(""), nil),
-			classifier.FirstOf(reauth.ClassifierFunc(nil)), classifier.FirstOf((*pointed)(nil)),
+			classifier.Chain(), classifier.Chain(nil), classifier.Chain(says(""), nil),
+			classifier.Chain(reauth.ClassifierFunc(nil)), classifier.Chain((*pointed)(nil)),
 		} {
 			assert.Equal(t, reauth.ReasonExpired, classify(c, response(401, body), body).Reason)
 			assert.Zero(t, classify(c, response(200, body), body))
@@ -397,7 +397,7 @@ func TestFirstOf(t *testing.T) {
 	})
 	t.Run("what the caller does to his slice later changes nothing", func(t *testing.T) {
 		list := []reauth.Classifier{says(reauth.ReasonExpired)}
-		c := classifier.FirstOf(list...)
+		c := classifier.Chain(list...)
 		list[0] = nil
 		assert.Equal(t, reauth.ReasonExpired, classify(c, response(200, body), body).Reason)
 	})

@@ -3,11 +3,11 @@
 //
 //	&reauth.Transport{
 //		Credential: cred,
-//		Classifier: classifier.FirstOf(classifier.Slack(), reauth.DefaultClassifier()),
+//		Classifier: classifier.Chain(classifier.Slack(), reauth.DefaultClassifier()),
 //	}
 //
 // Each looks only at the statuses that it names; the 401 stays with
-// reauth.DefaultClassifier, which [FirstOf] joins to it. A code that one does
+// reauth.DefaultClassifier, which [Chain] joins to it. A code that one does
 // not know is no rejection: in doubt a 401 is refreshed, and nothing else is.
 //
 // Those that read a 200 ([Slack], [WeChat], [Feishu], [GraphQL]) touch it only

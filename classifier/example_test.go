@@ -36,7 +36,7 @@ func Example() {
 
 	client := &http.Client{Transport: &reauth.Transport{
 		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(login)},
-		Classifier: classifier.FirstOf(classifier.Slack(), reauth.DefaultClassifier()),
+		Classifier: classifier.Chain(classifier.Slack(), reauth.DefaultClassifier()),
 		Logger:     slog.New(slog.DiscardHandler),
 	}}
 	resp, err := client.Get(srv.URL)
@@ -52,8 +52,8 @@ func Example() {
 	// 200 {"ok":true}
 }
 
-func ExampleFirstOf() {
-	c := classifier.FirstOf(classifier.Vault(), classifier.Statuses(403), reauth.DefaultClassifier())
+func ExampleChain() {
+	c := classifier.Chain(classifier.Vault(), classifier.Statuses(403), reauth.DefaultClassifier())
 	for _, body := range []string{
 		`{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`,
 		`{"message":"Token expired"}`,

@@ -104,7 +104,7 @@ func Feishu() reauth.Classifier {
 		"99991668": reauth.ReasonInvalidToken,
 		"99991671": reauth.ReasonInvalidToken,
 		"99991661": reauth.ReasonMissing,
-		"99991669": reauth.ReasonLogin,
+		"99991669": reauth.ReasonLoginRequired,
 	}
 	return reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
 		var e struct {

@@ -59,7 +59,7 @@ func TestExpiredTokenInA200NeverReachesTheCaller(t *testing.T) {
 				_ = zw.Close()
 			}))
 			defer srv.Close()
-			c, refreshes := client(t, classifier.FirstOf(classifier.Slack(), reauth.DefaultClassifier()))
+			c, refreshes := client(t, classifier.Chain(classifier.Slack(), reauth.DefaultClassifier()))
 			for range 3 {
 				resp, err := c.Post(srv.URL, "text/plain", http.NoBody)
 				require.NoError(t, err)
@@ -82,7 +82,7 @@ func TestAnswerThatNoTokenCuresReachesTheCallerWhole(t *testing.T) {
 		_, _ = io.WriteString(w, answer)
 	}))
 	defer srv.Close()
-	c, refreshes := client(t, classifier.FirstOf(classifier.Slack(), nil))
+	c, refreshes := client(t, classifier.Chain(classifier.Slack(), nil))
 	resp, err := c.Get(srv.URL)
 	require.NoError(t, err)
 	defer resp.Body.Close()

@@ -20,7 +20,7 @@ import (
 
 	"github.com/reauth-go/reauth"
 	"github.com/reauth-go/reauth/reauthtest"
-	"github.com/reauth-go/reauth/retrying"
+	"github.com/reauth-go/reauth/retry"
 )
 
 // Each layer, as its own documentation would have one put it over or under
@@ -64,9 +64,9 @@ var stacks = []layer{
 		good: 1, cured: 2, refused: 2, unavailable: 1, postDown: 1, dropped: 1, postDropped: 1,
 	},
 	{
-		name: "package retrying over reauth",
+		name: "package retry over reauth",
 		with: func(cred *reauth.Credential) http.RoundTripper {
-			return &retrying.Transport{Base: over(cred, fresh()), Max: 2, Wait: time.Millisecond, Logger: discard}
+			return &retry.Transport{Base: over(cred, fresh()), MaxRetries: 2, MinWait: time.Millisecond, Logger: discard}
 		},
 		good: 1, cured: 2, refused: 2, unavailable: 3, postDown: 1, dropped: 3, postDropped: 1,
 	},

@@ -1,7 +1,7 @@
-// Package retrying repeats requests that met a 429, a 5xx or a dropped
+// Package retry repeats requests that met a 429, a 5xx or a dropped
 // connection, above a reauth.Transport, which sees to the 401s:
 //
-//	client := &http.Client{Transport: &retrying.Transport{
+//	client := &http.Client{Transport: &retry.Transport{
 //		Base: &reauth.Transport{Credential: cred},
 //	}}
 //
@@ -30,4 +30,4 @@
 //
 // SDKs that repeat by themselves are to be told not to (MaxRetries 0 or the
 // like): else the tries multiply.
-package retrying
+package retry

@@ -1,4 +1,4 @@
-package retrying_test
+package retry_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/reauth-go/reauth"
 	"github.com/reauth-go/reauth/reauthtest"
-	"github.com/reauth-go/reauth/retrying"
+	"github.com/reauth-go/reauth/retry"
 )
 
 func login(context.Context, reauth.Stale) (reauth.Token, error) {
@@ -25,7 +25,7 @@ func Example() {
 	defer api.Close()
 	api.Next(reauthtest.Status(http.StatusTooManyRequests, "Retry-After", "0"), reauthtest.Drop())
 
-	client := retrying.NewClient(issuer)
+	client := retry.NewClient(issuer)
 	resp, err := client.Get(api.URL())
 	if err != nil {
 		fmt.Println(err)
@@ -37,14 +37,14 @@ func Example() {
 }
 
 func ExampleTransport() {
-	client := &http.Client{Transport: &retrying.Transport{
+	client := &http.Client{Transport: &retry.Transport{
 		Base: &reauth.Transport{
 			Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(login)},
 			Origins:    []string{"https://api.example.com"},
 		},
-		Max:     5,
-		Wait:    200 * time.Millisecond,
-		MaxWait: time.Minute, // also of a Retry-After
+		MaxRetries: 5,
+		MinWait:    200 * time.Millisecond,
+		MaxWait:    time.Minute, // also of a Retry-After
 	}}
 
 	_ = client
@@ -61,7 +61,7 @@ func ExampleTransport_idempotencyKey() {
 	}))
 	defer api.Close()
 	api.Next(reauthtest.Drop())
-	client := retrying.NewClient(issuer)
+	client := retry.NewClient(issuer)
 
 	req, err := http.NewRequest(http.MethodPost, api.URL(), nil)
 	if err != nil {

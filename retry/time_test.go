@@ -1,4 +1,4 @@
-package retrying_test
+package retry_test
 
 import (
 	"context"
@@ -15,11 +15,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/reauth-go/reauth/retrying"
+	"github.com/reauth-go/reauth/retry"
 )
 
 // waits sends a GET through rt and returns the times between the sends.
-func waits(t *testing.T, rt *retrying.Transport, status int, header ...string) []time.Duration {
+func waits(t *testing.T, rt *retry.Transport, status int, header ...string) []time.Duration {
 	t.Helper()
 	var at []time.Time
 	rt.Logger = discard
@@ -43,14 +43,14 @@ func TestWaitsGrowAndAreNeverInStep(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for name, tt := range map[string]struct {
-			rt   retrying.Transport
+			rt   retry.Transport
 			want []time.Duration
 		}{
-			"default":  {retrying.Transport{}, []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second}},
-			"1s to 4s": {retrying.Transport{Wait: time.Second, MaxWait: 4 * time.Second, Max: 5}, []time.Duration{time.Second, 2 * time.Second, 8 * time.Second / 3, 8 * time.Second / 3, 8 * time.Second / 3}},
-			"1h":       {retrying.Transport{Wait: time.Hour, MaxWait: -1, Max: 2}, []time.Duration{time.Hour, 2 * time.Hour}},
-			"capped":   {retrying.Transport{Wait: time.Hour, Max: 2}, []time.Duration{20 * time.Second, 20 * time.Second}},
-			"none":     {retrying.Transport{Wait: -1, Max: 2}, []time.Duration{0, 0}},
+			"default":  {retry.Transport{}, []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second}},
+			"1s to 4s": {retry.Transport{MinWait: time.Second, MaxWait: 4 * time.Second, MaxRetries: 5}, []time.Duration{time.Second, 2 * time.Second, 8 * time.Second / 3, 8 * time.Second / 3, 8 * time.Second / 3}},
+			"1h":       {retry.Transport{MinWait: time.Hour, MaxWait: -1, MaxRetries: 2}, []time.Duration{time.Hour, 2 * time.Hour}},
+			"capped":   {retry.Transport{MinWait: time.Hour, MaxRetries: 2}, []time.Duration{20 * time.Second, 20 * time.Second}},
+			"none":     {retry.Transport{MinWait: -1, MaxRetries: 2}, []time.Duration{0, 0}},
 		} {
 			seen := map[time.Duration]bool{}
 			for range 50 {
@@ -63,7 +63,7 @@ func TestWaitsGrowAndAreNeverInStep(t *testing.T) {
 				}
 				seen[got[0]] = true
 			}
-			if tt.rt.Wait >= 0 {
+			if tt.rt.MinWait >= 0 {
 				assert.Greater(t, len(seen), 25, name)
 			}
 		}
@@ -88,38 +88,38 @@ func TestRetryAfterIsKeptToButNotForEver(t *testing.T) {
 		for _, tt := range []struct {
 			name   string
 			header func() []string
-			rt     retrying.Transport
+			rt     retry.Transport
 			want   time.Duration
 		}{
-			{"seconds", said("7"), retrying.Transport{}, 7 * time.Second},
-			{"blanks", said(" 7 "), retrying.Transport{}, 7 * time.Second},
-			{"none at all", said("0"), retrying.Transport{}, 0},
-			{"Wait is no limit to it", said("7"), retrying.Transport{Wait: time.Millisecond}, 7 * time.Second},
-			{"nor is none", said("7"), retrying.Transport{Wait: -1}, 7 * time.Second},
-			{"as long as can be", said("30"), retrying.Transport{}, 30 * time.Second},
-			{"too long", said("31"), retrying.Transport{}, returned},
-			{"not too long", said("31"), retrying.Transport{MaxWait: time.Minute}, 31 * time.Second},
-			{"a day, and no limit", said("86400"), retrying.Transport{MaxWait: -1}, 24 * time.Hour},
-			{"an eternity", said("1000000000000000000"), retrying.Transport{}, returned},
-			{"more than an int", said(strings.Repeat("9", 60)), retrying.Transport{}, returned},
-			{"a date", in(9 * time.Second), retrying.Transport{}, 9 * time.Second},
-			{"a date that has passed", in(-time.Hour), retrying.Transport{}, 0},
-			{"a date too far", in(time.Hour), retrying.Transport{}, returned},
-			{"a date by a fast clock", in(2*time.Hour+3*time.Second, 2*time.Hour), retrying.Transport{}, 3 * time.Second},
-			{"a date by a slow clock", in(3*time.Second-2*time.Hour, -2*time.Hour), retrying.Transport{}, 3 * time.Second},
+			{"seconds", said("7"), retry.Transport{}, 7 * time.Second},
+			{"blanks", said(" 7 "), retry.Transport{}, 7 * time.Second},
+			{"none at all", said("0"), retry.Transport{}, 0},
+			{"MinWait is no limit to it", said("7"), retry.Transport{MinWait: time.Millisecond}, 7 * time.Second},
+			{"nor is none", said("7"), retry.Transport{MinWait: -1}, 7 * time.Second},
+			{"as long as can be", said("30"), retry.Transport{}, 30 * time.Second},
+			{"too long", said("31"), retry.Transport{}, returned},
+			{"not too long", said("31"), retry.Transport{MaxWait: time.Minute}, 31 * time.Second},
+			{"a day, and no limit", said("86400"), retry.Transport{MaxWait: -1}, 24 * time.Hour},
+			{"an eternity", said("1000000000000000000"), retry.Transport{}, returned},
+			{"more than an int", said(strings.Repeat("9", 60)), retry.Transport{}, returned},
+			{"a date", in(9 * time.Second), retry.Transport{}, 9 * time.Second},
+			{"a date that has passed", in(-time.Hour), retry.Transport{}, 0},
+			{"a date too far", in(time.Hour), retry.Transport{}, returned},
+			{"a date by a fast clock", in(2*time.Hour+3*time.Second, 2*time.Hour), retry.Transport{}, 3 * time.Second},
+			{"a date by a slow clock", in(3*time.Second-2*time.Hour, -2*time.Hour), retry.Transport{}, 3 * time.Second},
 		} {
 			seen := map[time.Duration]bool{}
 			for range 20 {
 				rt := tt.rt
-				rt.Max = 1
+				rt.MaxRetries = 1
 				time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // dates know no less
 				got := waits(t, &rt, 429, tt.header()...)
 				if tt.want == returned {
 					assert.Empty(t, got, tt.name)
 					continue
 				}
-				spread := max(0, rt.Wait)
-				if rt.Wait == 0 {
+				spread := max(0, rt.MinWait)
+				if rt.MinWait == 0 {
 					spread = 500 * time.Millisecond
 				}
 				require.Len(t, got, 1, tt.name)
@@ -127,7 +127,7 @@ func TestRetryAfterIsKeptToButNotForEver(t *testing.T) {
 				assert.LessOrEqual(t, got[0], tt.want+spread, tt.name)
 				seen[got[0]] = true
 			}
-			if tt.want != returned && tt.rt.Wait >= 0 {
+			if tt.want != returned && tt.rt.MinWait >= 0 {
 				assert.Greater(t, len(seen), 10, "%s: all come back at once", tt.name)
 			}
 		}
@@ -139,8 +139,8 @@ func TestRetryAfterIsKeptToWhateverTheStatus(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, status := range []int{408, 425, 429, 500, 502, 503, 504} {
-			assert.Equal(t, []time.Duration{7 * time.Second}, waits(t, &retrying.Transport{Max: 1, Wait: -1}, status, "Retry-After", "7"), status)
-			assert.Empty(t, waits(t, &retrying.Transport{Max: 1, Wait: -1}, status, "Retry-After", "70"), status)
+			assert.Equal(t, []time.Duration{7 * time.Second}, waits(t, &retry.Transport{MaxRetries: 1, MinWait: -1}, status, "Retry-After", "7"), status)
+			assert.Empty(t, waits(t, &retry.Transport{MaxRetries: 1, MinWait: -1}, status, "Retry-After", "70"), status)
 		}
 	})
 }
@@ -149,7 +149,7 @@ func TestARetryAfterThatCannotBeReadIsNone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, v := range []string{"", "-5", "1.5", "soon", "Mon, 99 Foo 2026"} {
-			got := waits(t, &retrying.Transport{Max: 1}, 429, "Retry-After", v)
+			got := waits(t, &retry.Transport{MaxRetries: 1}, 429, "Retry-After", v)
 			require.Len(t, got, 1)
 			assert.InDelta(t, 500*time.Millisecond, got[0], float64(250*time.Millisecond), v)
 		}
@@ -174,7 +174,7 @@ func TestNoWaitOutlastsTheDeadline(t *testing.T) {
 		} {
 			ctx, cancel := context.WithTimeout(context.Background(), tt.deadline)
 			sends, began := 0, time.Now()
-			rt := &retrying.Transport{Wait: 20 * time.Second, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			rt := &retry.Transport{MinWait: 20 * time.Second, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 				sends++
 				if tt.err != nil {
 					return nil, tt.err
@@ -182,7 +182,7 @@ func TestNoWaitOutlastsTheDeadline(t *testing.T) {
 				return answer(req, 503, "down", tt.header...), nil
 			})}
 			if tt.header != nil {
-				rt.Wait = -1
+				rt.MinWait = -1
 			}
 			resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, "https://api.example.com", nil).WithContext(ctx))
 			assert.Equal(t, tt.err, err, name)
@@ -213,7 +213,7 @@ func TestTheEndOfTheContextEndsAWaitWithItsCause(t *testing.T) {
 			req.Body, _ = fresh()
 			req.GetBody = fresh
 			sends, began := 0, time.Now()
-			rt := &retrying.Transport{Wait: 10 * time.Second, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			rt := &retry.Transport{MinWait: 10 * time.Second, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 				sends++
 				time.AfterFunc(time.Second, func() { cancel(cause) })
 				resp := answer(req, 503, "")
@@ -238,7 +238,7 @@ func TestAnErrorOfTheContextIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		count := func(ctx context.Context, f func(context.Context) error) (n int, err error) {
-			_, err = (&retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			_, err = (&retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 				n++
 				return nil, f(req.Context())
 			})}).RoundTrip(newRequest(t, http.MethodGet, "https://api.example.com", nil).WithContext(ctx))
@@ -297,9 +297,9 @@ func TestAResponseThatHangsHoldsUpNoRepeat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
-		for _, rt := range []*retrying.Transport{
-			{Wait: -1, Logger: discard},
-			{Wait: 4 * time.Second, Logger: j.logger()}, // looks for the request id in the body
+		for _, rt := range []*retry.Transport{
+			{MinWait: -1, Logger: discard},
+			{MinWait: 4 * time.Second, Logger: j.logger()}, // looks for the request id in the body
 		} {
 			n, began := 0, time.Now()
 			rt.Base = roundTripFunc(func(req *http.Request) (*http.Response, error) {
@@ -315,7 +315,7 @@ func TestAResponseThatHangsHoldsUpNoRepeat(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, 200, resp.StatusCode)
 			assert.Equal(t, 2, n)
-			if rt.Wait < 0 {
+			if rt.MinWait < 0 {
 				assert.Equal(t, time.Second, time.Since(began))
 			} else {
 				assert.LessOrEqual(t, time.Since(began), 6*time.Second, "it counts as part of the wait")

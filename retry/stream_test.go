@@ -1,4 +1,4 @@
-package retrying_test
+package retry_test
 
 import (
 	"bufio"
@@ -16,12 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reauth-go/reauth"
-	"github.com/reauth-go/reauth/retrying"
+	"github.com/reauth-go/reauth/retry"
 )
 
 // over returns the usual stack: retrying, reauth, net/http.
-func over(base http.RoundTripper) *retrying.Transport {
-	return &retrying.Transport{Wait: -1, Logger: discard, Base: &reauth.Transport{
+func over(base http.RoundTripper) *retry.Transport {
+	return &retry.Transport{MinWait: -1, Logger: discard, Base: &reauth.Transport{
 		Base: base, RetryWait: -1, Logger: discard, Credential: &reauth.Credential{Refresher: &issuer{}, Logger: discard},
 	}}
 }

@@ -1,4 +1,4 @@
-package retrying_test
+package retry_test
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reauth-go/reauth"
-	"github.com/reauth-go/reauth/retrying"
+	"github.com/reauth-go/reauth/retry"
 )
 
 // X1
@@ -93,7 +93,7 @@ func TestWhatMayHaveBeenAppliedIsNotSentAgain(t *testing.T) {
 					if r.key != "" {
 						req.Header.Set(r.key, "k1")
 					}
-					resp, err := (&retrying.Transport{Base: srv.base(t), Wait: -1, Logger: discard}).RoundTrip(req)
+					resp, err := (&retry.Transport{Base: srv.base(t), MinWait: -1, Logger: discard}).RoundTrip(req)
 					if a.status == 0 {
 						require.Error(t, err)
 						assert.Nil(t, resp)
@@ -133,7 +133,7 @@ func TestOneRepeatIsEnoughIfItIsAnswered(t *testing.T) {
 				}
 			})
 			req := newRequest(t, http.MethodPut, srv.URL, strings.NewReader("payload"))
-			resp, err := (&retrying.Transport{Base: srv.base(t), Wait: -1, Logger: discard}).RoundTrip(req)
+			resp, err := (&retry.Transport{Base: srv.base(t), MinWait: -1, Logger: discard}).RoundTrip(req)
 			require.NoError(t, err)
 			assert.Equal(t, 200, resp.StatusCode)
 			assert.Equal(t, "payload", read(t, resp))
@@ -149,11 +149,11 @@ func TestMaxIsTheNumberOfRepeats(t *testing.T) {
 		req, bodies := newRequest(t, http.MethodPut, srv.URL, strings.NewReader("payload")), int32(1)
 		fresh := req.GetBody
 		req.GetBody = func() (io.ReadCloser, error) { bodies++; return fresh() }
-		resp, err := (&retrying.Transport{Base: srv.base(t), Max: limit, Wait: -1, Logger: discard}).RoundTrip(req)
+		resp, err := (&retry.Transport{Base: srv.base(t), MaxRetries: limit, MinWait: -1, Logger: discard}).RoundTrip(req)
 		require.NoError(t, err)
 		read(t, resp)
-		assert.Equal(t, sends, srv.sends.Load(), "Max: %d", limit)
-		assert.Equal(t, sends, bodies, "Max: %d", limit)
+		assert.Equal(t, sends, srv.sends.Load(), "MaxRetries: %d", limit)
+		assert.Equal(t, sends, bodies, "MaxRetries: %d", limit)
 	}
 }
 
@@ -166,7 +166,7 @@ func (e *oddError) Error() string { return fmt.Sprint("odd ", e.n) }
 func TestTheLastErrorIsReturnedAsItIs(t *testing.T) {
 	t.Parallel()
 	n := 0
-	rt := &retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(*http.Request) (*http.Response, error) {
+	rt := &retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(*http.Request) (*http.Response, error) {
 		n++
 		return nil, &oddError{n}
 	})}
@@ -184,16 +184,16 @@ func TestTheLastErrorIsReturnedAsItIs(t *testing.T) {
 
 func TestABaseThatAnswersNothingIsAnError(t *testing.T) {
 	t.Parallel()
-	rt := &retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, nil })}
+	rt := &retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, nil })}
 	resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, "https://api.example.com/", nil))
 	assert.Nil(t, resp)
-	assert.EqualError(t, err, "retrying: Base (retrying_test.roundTripFunc) returned neither a response nor an error")
+	assert.EqualError(t, err, "retry: Base (retry_test.roundTripFunc) returned neither a response nor an error")
 }
 
 func TestABaseThatAnswersBothIsTakenByItsError(t *testing.T) {
 	t.Parallel()
 	var answers []*tracked
-	resp, err := (&retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	resp, err := (&retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 		resp := answer(req, 200, "")
 		answers = append(answers, &tracked{Reader: strings.NewReader("half")})
 		resp.Body = answers[len(answers)-1]
@@ -210,7 +210,7 @@ func TestABaseThatAnswersBothIsTakenByItsError(t *testing.T) {
 func TestABaseWithoutBodiesIsRepeatedToo(t *testing.T) {
 	t.Parallel()
 	n := 0
-	resp, err := (&http.Client{Transport: &retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	resp, err := (&http.Client{Transport: &retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 		n++
 		return &http.Response{StatusCode: 503}, nil
 	})}}).Get("https://api.example.com")
@@ -248,7 +248,7 @@ func TestWhatReauthSaysItselfIsNotAskedAgain(t *testing.T) {
 				resp, err := tt.base.RoundTrip(req)
 				return resp, err
 			})
-			_, err := (&retrying.Transport{Base: between, Wait: -1, Logger: discard}).RoundTrip(newRequest(t, http.MethodGet, tt.url, nil))
+			_, err := (&retry.Transport{Base: between, MinWait: -1, Logger: discard}).RoundTrip(newRequest(t, http.MethodGet, tt.url, nil))
 			require.Error(t, err)
 			if tt.is != nil {
 				assert.ErrorIs(t, err, tt.is)
@@ -259,7 +259,7 @@ func TestWhatReauthSaysItselfIsNotAskedAgain(t *testing.T) {
 	}
 	for _, err := range []error{&reauth.RefreshError{}, reauth.ErrInsecure, reauth.ErrLoggedOut, reauth.ErrClosed} {
 		n := 0
-		_, got := (&retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(*http.Request) (*http.Response, error) {
+		_, got := (&retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(*http.Request) (*http.Response, error) {
 			n++
 			return nil, fmt.Errorf("a layer between: %w", err)
 		})}).RoundTrip(newRequest(t, http.MethodGet, "https://api.example.com", nil))
@@ -277,7 +277,7 @@ func TestA401ForGoodIsTwoSends(t *testing.T) {
 			http.Error(w, "no", http.StatusUnauthorized)
 		})
 		iss := &issuer{}
-		rt := &retrying.Transport{Wait: -1, Logger: discard, Base: &reauth.Transport{
+		rt := &retry.Transport{MinWait: -1, Logger: discard, Base: &reauth.Transport{
 			Base: srv.base(t), RetryWait: -1, Logger: discard, Credential: &reauth.Credential{Refresher: iss, Logger: discard},
 		}}
 		ctx, outcome := reauth.WithOutcome(context.Background())
@@ -310,7 +310,7 @@ func TestTheOutcomeOfTheLastTryComesThrough(t *testing.T) {
 	cred := &reauth.Credential{Refresher: &issuer{}, Logger: discard}
 	_, err := cred.Token(context.Background())
 	require.NoError(t, err)
-	client := &http.Client{Transport: &retrying.Transport{Wait: -1, Logger: discard, Base: &reauth.Transport{
+	client := &http.Client{Transport: &retry.Transport{MinWait: -1, Logger: discard, Base: &reauth.Transport{
 		Base: srv.base(t), Credential: cred, RetryWait: -1, Logger: discard,
 	}}}
 	ctx, outcome := reauth.WithOutcome(context.Background())
@@ -349,7 +349,7 @@ func TestTheResponseShowsTheCallersRequestWhichIsAsItWas(t *testing.T) {
 			req.URL.User = url.UserPassword("user", "password")
 			req.RequestURI = "/as/a/proxy/has/it"
 			before, header, body := *req, req.Header.Clone(), req.Body
-			resp, err := (&retrying.Transport{Base: srv.base(t), Wait: -1, Logger: discard}).RoundTrip(req)
+			resp, err := (&retry.Transport{Base: srv.base(t), MinWait: -1, Logger: discard}).RoundTrip(req)
 			require.NoError(t, err)
 			read(t, resp)
 			assert.Equal(t, 200, resp.StatusCode)
@@ -379,7 +379,7 @@ func TestNoCredentialIsMadeOfTheURLsUserinfo(t *testing.T) {
 	srv := serve(t, false, func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("Authorization") })
 	req := newRequest(t, http.MethodGet, srv.URL, nil)
 	req.URL.User = url.UserPassword("user", "password")
-	resp, err := (&retrying.Transport{Wait: -1, Logger: discard, Base: &reauth.Transport{
+	resp, err := (&retry.Transport{MinWait: -1, Logger: discard, Base: &reauth.Transport{
 		Base: srv.base(t), Credential: &reauth.Credential{Refresher: &issuer{}, Logger: discard},
 	}}).RoundTrip(req)
 	require.NoError(t, err)
@@ -399,7 +399,7 @@ func TestRedirectsAreTheCallersToFollow(t *testing.T) {
 					w.Header().Set("Location", there.URL+"/there")
 					w.WriteHeader(code)
 				})
-				rt := &retrying.Transport{Base: here.base(t), Wait: -1, Logger: discard}
+				rt := &retry.Transport{Base: here.base(t), MinWait: -1, Logger: discard}
 				send := func(check func(*http.Request, []*http.Request) error) (*http.Response, error) {
 					client := &http.Client{Transport: rt, CheckRedirect: check}
 					return client.Do(newRequest(t, method, here.URL, strings.NewReader("payload")))
@@ -438,7 +438,7 @@ func TestALocationThatCannotBeReadIsTheCallersToJudge(t *testing.T) {
 		w.Header().Set("Location", "http://[bad")
 		w.WriteHeader(302)
 	})
-	resp, err := (&retrying.Transport{Base: srv.base(t), Wait: -1, Logger: discard}).RoundTrip(newRequest(t, http.MethodGet, srv.URL, nil))
+	resp, err := (&retry.Transport{Base: srv.base(t), MinWait: -1, Logger: discard}).RoundTrip(newRequest(t, http.MethodGet, srv.URL, nil))
 	require.NoError(t, err)
 	assert.Equal(t, 302, resp.StatusCode)
 	read(t, resp)
@@ -462,7 +462,7 @@ func TestGivingUpLeavesTheConnectionsOfASharedBaseAlone(t *testing.T) {
 		read(t, resp)
 	}
 	visit()
-	rt := &retrying.Transport{Base: shared, Max: 1, Wait: -1, Logger: discard}
+	rt := &retry.Transport{Base: shared, MaxRetries: 1, MinWait: -1, Logger: discard}
 	resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, srv.URL, nil))
 	require.NoError(t, err)
 	read(t, resp)
@@ -471,10 +471,10 @@ func TestGivingUpLeavesTheConnectionsOfASharedBaseAlone(t *testing.T) {
 	require.Error(t, err)
 	visit()
 	ctx, cancel := context.WithCancel(context.Background())
-	slow := &retrying.Transport{Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	slow := &retry.Transport{Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 		defer cancel()
 		return shared.RoundTrip(req)
-	}), Wait: 1 << 50, MaxWait: -1, Logger: discard}
+	}), MinWait: 1 << 50, MaxWait: -1, Logger: discard}
 	_, err = slow.RoundTrip(newRequest(t, http.MethodGet, srv.URL+"/drop", nil).WithContext(ctx))
 	require.Error(t, err)
 	visit()
@@ -496,7 +496,7 @@ func TestRepeatsUseTheConnectionAgain(t *testing.T) {
 				w.(http.Flusher).Flush() // chunked
 				_, _ = w.Write(make([]byte, size))
 			})
-			rt := &retrying.Transport{Base: srv.base(t), Max: 9, Wait: -1, Logger: discard}
+			rt := &retry.Transport{Base: srv.base(t), MaxRetries: 9, MinWait: -1, Logger: discard}
 			resp, err := rt.RoundTrip(newRequest(t, http.MethodGet, srv.URL, nil))
 			require.NoError(t, err)
 			assert.Len(t, read(t, resp), size)
@@ -517,7 +517,7 @@ func TestACertificateThatIsNotTrustedIsAskedForOnce(t *testing.T) {
 		func(err error) error { return fmt.Errorf("a layer between: %w", err) },
 	} {
 		n := 0
-		_, err := (&retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		_, err := (&retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 			n++
 			resp, err := base.RoundTrip(req)
 			return resp, wrap(err)
@@ -545,7 +545,7 @@ func TestWhatCannotBeSentIsTriedOnce(t *testing.T) {
 		req.Body, req.ContentLength = body, 7
 		req.GetBody = func() (io.ReadCloser, error) { return &tracked{Reader: strings.NewReader("payload")}, nil }
 		change(req)
-		_, err := (&retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		_, err := (&retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 			n++
 			return base.RoundTrip(req)
 		})}).RoundTrip(req)
@@ -577,7 +577,7 @@ func TestAPostIsRepeatedIfThereWasNoConnection(t *testing.T) {
 		base.CloseIdleConnections()
 		base := base.Clone()
 		base.Proxy = proxy
-		resp, err := (&retrying.Transport{Base: base, Wait: -1, Logger: discard}).
+		resp, err := (&retry.Transport{Base: base, MinWait: -1, Logger: discard}).
 			RoundTrip(newRequest(t, http.MethodPost, srv.URL, strings.NewReader("payload")))
 		require.NoError(t, err, name)
 		assert.Equal(t, "payload", read(t, resp), name)
@@ -616,7 +616,7 @@ func TestEveryBodyIsClosed(t *testing.T) {
 			req := newRequest(t, tt.method, "https://api.example.com", nil).WithContext(tt.ctx)
 			req.Body, _ = fresh()
 			req.GetBody = fresh
-			resp, _ := (&retrying.Transport{Wait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			resp, _ := (&retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 				resp := answer(req, tt.status, "")
 				if tt.status == 0 {
 					return nil, io.ErrUnexpectedEOF
@@ -652,7 +652,7 @@ func TestABodyThatCannotBeHadAgainEndsWithTheResponse(t *testing.T) {
 		srv := serve(t, false, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) })
 		req := newRequest(t, http.MethodPut, srv.URL, strings.NewReader("payload"))
 		req.GetBody = again
-		resp, err := (&retrying.Transport{Base: srv.base(t), Wait: -1, Logger: discard}).RoundTrip(req)
+		resp, err := (&retry.Transport{Base: srv.base(t), MinWait: -1, Logger: discard}).RoundTrip(req)
 		require.NoError(t, err, name)
 		assert.Equal(t, 503, resp.StatusCode, name)
 		assert.Equal(t, "down\n", read(t, resp), name)
@@ -668,7 +668,7 @@ func TestNoQueryAndNoSecretIsLogged(t *testing.T) {
 	t.Cleanup(func() { slog.SetDefault(before); log.SetOutput(os.Stderr); log.SetFlags(flags) })
 	slog.SetDefault(j.logger())
 	n := 0
-	rt := &retrying.Transport{Wait: -1, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+	rt := &retry.Transport{MinWait: -1, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 		if n++; n == 2 {
 			return nil, fmt.Errorf("Get %q: Authorization: Bearer %s: EOF", req.URL, marker)
 		}
@@ -683,7 +683,7 @@ func TestNoQueryAndNoSecretIsLogged(t *testing.T) {
 	text := j.text()
 	assert.NotContains(t, text, marker)
 	assert.NotContains(t, text, "key=")
-	assert.Equal(t, 3, strings.Count(text, `"msg":"retrying: to be sent again"`))
+	assert.Equal(t, 3, strings.Count(text, `"msg":"retry: to be sent again"`))
 	assert.Equal(t, 3, strings.Count(text, `"level":"DEBUG"`))
 	assert.Equal(t, 3, strings.Count(text, "\n"), "nothing else")
 	assert.Contains(t, text, `"method":"GET","host":"api.example.com","repeat":1,"retry_in":`)
@@ -696,7 +696,7 @@ func TestNothingIsLoggedOfWhatIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	var j journal
 	for _, status := range []int{200, 302, 404, 501} {
-		_, err := (&retrying.Transport{Wait: -1, Logger: j.logger(), Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		_, err := (&retry.Transport{MinWait: -1, Logger: j.logger(), Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
 			return answer(req, status, ""), nil
 		})}).RoundTrip(newRequest(t, http.MethodGet, "https://api.example.com", nil))
 		require.NoError(t, err)
@@ -720,7 +720,7 @@ func TestOneTransportServesManyAtOnce(t *testing.T) {
 		}
 		_, _ = io.Copy(w, r.Body)
 	})
-	client := &http.Client{Transport: &retrying.Transport{Wait: -1, Logger: discard, Base: &reauth.Transport{
+	client := &http.Client{Transport: &retry.Transport{MinWait: -1, Logger: discard, Base: &reauth.Transport{
 		Base: srv.base(t), Credential: &reauth.Credential{Refresher: &issuer{}, Logger: discard}, Logger: discard,
 	}}}
 	var all sync.WaitGroup
@@ -749,11 +749,11 @@ func TestTheZeroValueAndNewClientWork(t *testing.T) {
 	t.Parallel()
 	got := make(chan string, 2)
 	srv := serve(t, false, func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("Authorization") })
-	resp, err := (&http.Client{Transport: &retrying.Transport{}}).Get(srv.URL)
+	resp, err := (&http.Client{Transport: &retry.Transport{}}).Get(srv.URL)
 	require.NoError(t, err)
 	read(t, resp)
 	assert.Empty(t, <-got)
-	resp, err = retrying.NewClient(&issuer{}).Get(srv.URL)
+	resp, err = retry.NewClient(&issuer{}).Get(srv.URL)
 	require.NoError(t, err)
 	read(t, resp)
 	assert.Equal(t, "Bearer T1", <-got)

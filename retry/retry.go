@@ -1,4 +1,4 @@
-package retrying
+package retry
 
 import (
 	"context"
@@ -32,16 +32,16 @@ type Transport struct {
 	// http.DefaultTransport.
 	Base http.RoundTripper
 
-	// Max is how often a request is repeated. Zero means 3 times; negative means
+	// MaxRetries is how often a request is repeated. Zero means 3 times; negative means
 	// not at all.
-	Max int
+	MaxRetries int
 
-	// Wait is the time before the first repeat. It doubles with each that
+	// MinWait is the time before the first repeat. It doubles with each that
 	// follows, and is jittered by half. A Retry-After takes its place; as much as
-	// Wait is added to that at random, so that not all who were told the same
+	// MinMinWait is added to that at random, so that not all who were told the same
 	// come back at once. Zero means 500 ms; negative means none, but what
 	// Retry-After says.
-	Wait time.Duration
+	MinWait time.Duration
 
 	// MaxWait is the longest wait. A response that asks for a longer one is
 	// returned, as is what is in hand when the request's deadline is nearer than
@@ -79,7 +79,7 @@ func NewClient(r reauth.Refresher) *http.Client {
 // It returns the last response or error of Base as it is. Only if the request's
 // context ends while it waits for a repeat, that is the cause of the context.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	limit := orDefault(t.Max, defaultMax)
+	limit := orDefault(t.MaxRetries, defaultMax)
 	if limit < 0 || !replayable(req) {
 		return t.base().RoundTrip(req)
 	}
@@ -146,7 +146,7 @@ func (x *exchange) RoundTrip(*http.Request) (*http.Response, error) {
 	if x.resp != nil {
 		x.resp.Request = shown(x.req, x.resp.Request, x.next)
 	} else if x.err == nil {
-		x.err = fmt.Errorf("retrying: Base (%T) returned neither a response nor an error", x.t.base())
+		x.err = fmt.Errorf("retry: Base (%T) returned neither a response nor an error", x.t.base())
 	}
 	if x.err != nil {
 		return nil, x.err
@@ -231,7 +231,7 @@ func (x *exchange) bearable(ctx context.Context, after time.Duration, asked bool
 	if most < 0 || most > noLimit {
 		most = noLimit
 	}
-	first := min(max(orDefault(x.t.Wait, defaultWait), 0), noLimit)
+	first := min(max(orDefault(x.t.MinWait, defaultWait), 0), noLimit)
 	var wait time.Duration
 	if asked {
 		if after > most {
@@ -301,7 +301,7 @@ func (x *exchange) tell() {
 	if x.err != nil {
 		attrs = append(attrs, slog.String("error", mask.ErrorText(x.err, secrets...)))
 	}
-	l.LogAttrs(ctx, slog.LevelDebug, "retrying: to be sent again", attrs...)
+	l.LogAttrs(ctx, slog.LevelDebug, "retry: to be sent again", attrs...)
 }
 
 // secrets returns what an error or a server may repeat and nobody should read.

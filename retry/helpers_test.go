@@ -1,4 +1,4 @@
-package retrying_test
+package retry_test
 
 import (
 	"bytes"
