@@ -599,7 +599,7 @@ func TestNoLargeBodyIsHeldInMemory(t *testing.T) {
 		assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 		assert.Equal(t, bodyOf401, bodyRead(t, resp))
 		o, _ := reauth.OutcomeOf(resp)
-		assert.Contains(t, o.NoRetry, "MaxReplayBytes")
+		assert.Contains(t, o.NotRetried, "MaxReplayBytes")
 		probe.check(t)
 
 		next, err := bodyDo(t, rt, bodyPost(t, w.url, strings.NewReader("next")))
@@ -751,7 +751,7 @@ func TestNoAppliedPostIsReportedAsRefused(t *testing.T) {
 				assert.EqualValues(t, 2, sends.Load())
 				assert.Error(t, outcome().Err)
 				assert.Equal(t, http.StatusUnauthorized, outcome().First.StatusCode)
-				assert.False(t, outcome().Cured())
+				assert.False(t, outcome().Recovered())
 			})
 		}
 	})
@@ -789,7 +789,7 @@ func TestNo401IsLostWhenGetBodyFails(t *testing.T) {
 				o, ok := reauth.OutcomeOf(resp)
 				assert.True(t, ok)
 				assert.ErrorContains(t, o.Err, tt.want)
-				assert.Contains(t, o.NoRetry, "body")
+				assert.Contains(t, o.NotRetried, "body")
 				assert.EqualValues(t, 1, sends.Load())
 				probe.check(t)
 
@@ -847,7 +847,7 @@ func TestNoBodyStaysOpenOrIsClosedTwice(t *testing.T) {
 		{"no token ever", refresher(reauth.Permanent(errBodyBroken)), 0, "disk"},
 		{"closed", func(s *setup) {
 			s.Credential = &reauth.Credential{Refresher: &issuer{}}
-			_ = s.Credential.Close(context.Background())
+			_ = s.Credential.Shutdown(context.Background())
 		}, 0, "closed"},
 		{"the caller goes while the first token is fetched", func(s *setup) {
 			ctx, cancel := context.WithCancelCause(context.Background())

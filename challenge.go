@@ -3,6 +3,8 @@ package reauth
 import (
 	"net/http"
 	"strings"
+
+	"github.com/reauth-go/reauth/internal/httpx"
 )
 
 // How much of WWW-Authenticate is read, over all lines, and how many challenges
@@ -27,24 +29,12 @@ type Challenge struct {
 func ParseChallenges(h http.Header) []Challenge {
 	var p challengeParser
 	budget := maxChallengeBytes
-	for _, line := range headerValues(h, "Www-Authenticate") {
+	for _, line := range httpx.Values(h, "Www-Authenticate") {
 		line = line[:min(len(line), budget)]
 		budget -= len(line)
 		p.parse(line)
 	}
 	return p.all
-}
-
-// headerValues returns all values of the canonical key. Like HTTP, and unlike
-// Header.Values, it does not mind how the key is written.
-func headerValues(h http.Header, key string) []string {
-	all := h[key]
-	for k, vv := range h {
-		if k != key && len(k) == len(key) && strings.EqualFold(k, key) {
-			all = append(all[:len(all):len(all)], vv...)
-		}
-	}
-	return all
 }
 
 // A challengeParser reads lines one after another, as if they were one with a

@@ -8,7 +8,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/reauth-go/reauth/internal/httpx"
 	"github.com/reauth-go/reauth/internal/mask"
+	"github.com/reauth-go/reauth/internal/peek"
 )
 
 // A Reason says why a response is a rejection, and so what may cure it.
@@ -90,19 +92,6 @@ type Rejection struct {
 	RequestID  string      // the id to give to the server's support desk; may be empty
 	Challenges []Challenge // all of WWW-Authenticate
 	Date       time.Time   // the server's clock, from the Date header; zero if it sent none
-}
-
-// claims returns the claims that a challenge asks for, or "".
-func (r Rejection) claims() string {
-	if r.Reason != ReasonClaims {
-		return ""
-	}
-	for _, c := range r.Challenges {
-		if v := c.Params["claims"]; v != "" {
-			return v
-		}
-	}
-	return "unnamed"
 }
 
 // A Classifier decides what a response says about the token that its request
@@ -271,11 +260,11 @@ func RequestID(resp *http.Response) string {
 		if resp.Request != nil {
 			ctx = resp.Request.Context()
 		}
-		ahead, ok := resp.Body.(*peek)
+		ahead, ok := resp.Body.(*peek.Body)
 		if !ok {
-			ahead = peekable(resp, ctx)
+			ahead = peek.New(ctx, resp)
 		}
-		if e := explain(resp.Header, ahead.bytes()); e.idRank > rank {
+		if e := explain(resp.Header, ahead.Bytes()); e.idRank > rank {
 			id = e.requestID
 		}
 	}
@@ -301,7 +290,7 @@ func requestID(h http.Header, own []string) string {
 // ownRequestID returns the request id of the caller's own headers.
 func ownRequestID(h http.Header, own []string) string {
 	for _, key := range own {
-		for _, v := range headerValues(h, http.CanonicalHeaderKey(key)) {
+		for _, v := range httpx.Values(h, http.CanonicalHeaderKey(key)) {
 			if id := bounded(v, maxRequestID); id != "" {
 				return id
 			}

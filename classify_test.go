@@ -93,7 +93,7 @@ func TestDeadTokenIsNotLeftInPlace(t *testing.T) {
 			assert.EqualValues(t, 1, refreshes)
 			o, ok := reauth.OutcomeOf(resp)
 			require.True(t, ok)
-			assert.True(t, o.Cured())
+			assert.True(t, o.Recovered())
 			assert.Equal(t, tt.reason, o.Rejection.Reason)
 			assert.Equal(t, tt.reason, was.Reason, "the Refresher is told")
 			assert.Equal(t, http.StatusUnauthorized, was.StatusCode)
@@ -142,8 +142,8 @@ func TestFreshTokenIsNotWastedOnWhatItCannotCure(t *testing.T) {
 			assert.Equal(t, tt.reason != "", ok)
 			assert.Equal(t, tt.reason, o.Rejection.Reason)
 			if ok {
-				assert.Contains(t, o.NoRetry, string(tt.reason))
-				assert.False(t, o.Cured())
+				assert.Contains(t, o.NotRetried, string(tt.reason))
+				assert.False(t, o.Recovered())
 			}
 		})
 	}

@@ -211,7 +211,7 @@ func ExampleParseChallenges() {
 
 // For another protocol than HTTP, such as gRPC: Token before a call, and Renew
 // once when the server has rejected the token.
-func ExampleCredential_Renew() {
+func ExampleCredential_Refresh() {
 	n := 0
 	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
 		n++
@@ -220,13 +220,13 @@ func ExampleCredential_Renew() {
 	ctx := context.Background()
 	tok, _ := cred.Token(ctx)
 	fmt.Println(tok.AccessToken)
-	tok, _ = cred.Renew(ctx, tok, reauth.Rejection{Reason: reauth.ReasonExpired})
+	tok, _ = cred.Refresh(ctx, reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonExpired}})
 	fmt.Println(tok.AccessToken)
 
 	_ = cred.Clear(ctx) // a logout
-	_, err := cred.Renew(ctx, tok, reauth.Rejection{Reason: reauth.ReasonRevoked})
+	_, err := cred.Refresh(ctx, reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 	fmt.Println(errors.Is(err, reauth.ErrLoggedOut))
-	fmt.Println(cred.Close(ctx))
+	fmt.Println(cred.Shutdown(ctx))
 	// Output:
 	// token-1
 	// token-2

@@ -121,7 +121,7 @@ func decoded(h http.Header, body []byte) []byte {
 		if err != nil {
 			return nil
 		}
-		body, _ = io.ReadAll(io.LimitReader(zr, peekBytes)) // cut off is no error
+		body, _ = io.ReadAll(io.LimitReader(zr, (64 << 10))) // cut off is no error
 	default: // nobody here can read it
 		return nil
 	}

@@ -155,7 +155,7 @@ func FuzzResponse(f *testing.F) {
 				return
 			}
 			assert.Equal(t, 1, outcomes)
-			assert.Equal(t, len(sends) == 2, o.NoRetry == "")
+			assert.Equal(t, len(sends) == 2, o.NotRetried == "")
 			assert.Len(t, records, 1)
 			for _, s := range []string{o.Rejection.Code, o.Rejection.Message, o.Rejection.RequestID, o.First.RequestID, o.Retry.RequestID} {
 				assert.True(t, logPrintable(s), "%q", s)

@@ -188,7 +188,7 @@ func TestRejectionNeverGoesWithoutItsOneRecord(t *testing.T) {
 				}
 				o, ok := reauth.OutcomeOf(resp)
 				require.True(t, ok)
-				assert.Equal(t, tc.level == slog.LevelInfo, o.Cured())
+				assert.Equal(t, tc.level == slog.LevelInfo, o.Recovered())
 				assert.Equal(t, r["request_id"], o.RequestID())
 				if o.RequestID() != "" && len(rt.RequestIDHeaders) == 0 {
 					assert.Equal(t, o.RequestID(), reauth.RequestID(resp))
@@ -225,7 +225,7 @@ func TestFreshRequestIsNeverLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}
-		cred := &reauth.Credential{Refresher: &issuer{}, Logger: j.logger(), OnRefresh: func(reauth.Refresh) { t.Error("a refresh") }}
+		cred := &reauth.Credential{Refresher: &issuer{}, Logger: j.logger(), OnRefresh: func(context.Context, reauth.RefreshInfo) { t.Error("a refresh") }}
 		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0"}))
 		for _, status := range []int{200, 204, 302, 304, 400, 403, 404, 407, 429, 500, 503, 0} {
 			rt := &reauth.Transport{Credential: cred, Logger: j.logger(), OnOutcome: func(context.Context, reauth.Outcome) { t.Error(status) },
@@ -255,10 +255,10 @@ func TestFailedRefreshIsNeverSilent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}
-		var events []reauth.Refresh
+		var events []reauth.RefreshInfo
 		cred := &reauth.Credential{
-			Logger: j.logger(), OnRefresh: func(r reauth.Refresh) { events = append(events, r) },
-			Pace: func(int) time.Duration { return 7 * time.Second },
+			Logger: j.logger(), OnRefresh: func(_ context.Context, r reauth.RefreshInfo) { events = append(events, r) },
+			MinBackoff: 7 * time.Second,
 			Refresher: &issuer{do: func(_ context.Context, n int, _ reauth.Stale) (reauth.Token, error) {
 				time.Sleep(time.Second)
 				switch n {
@@ -291,7 +291,7 @@ func TestFailedRefreshIsNeverSilent(t *testing.T) {
 		assert.Equal(t, tok.Fingerprint(), all[1]["token"])
 
 		time.Sleep(time.Hour)
-		_, err = cred.Renew(t.Context(), tok, reauth.Rejection{Reason: reauth.ReasonRevoked})
+		_, err = cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 		require.Error(t, err)
 		warned = j.records(t, slog.LevelWarn)
 		require.Len(t, warned, 2)
@@ -302,7 +302,7 @@ func TestFailedRefreshIsNeverSilent(t *testing.T) {
 
 		require.Len(t, events, 3)
 		assert.Equal(t, reauth.ReasonMissing, events[0].Reason)
-		assert.Equal(t, time.Second, events[0].Took)
+		assert.Equal(t, time.Second, events[0].Duration)
 		assert.Equal(t, 1, events[0].Waiters)
 		assert.Equal(t, tok.Fingerprint(), events[1].Token)
 		assert.Equal(t, tok.Fingerprint(), events[2].Stale)
@@ -408,7 +408,7 @@ func TestOutcomeIsNeverAnotherRequests(t *testing.T) {
 				if tc.retry != 0 {
 					assert.Equal(t, "a", o.First.RequestID)
 					assert.Equal(t, fingerprintOf("T1"), o.Retry.Token)
-					assert.Positive(t, o.Took)
+					assert.Positive(t, o.Elapsed)
 				}
 			})
 		})
@@ -575,7 +575,7 @@ func logWitnessed(t *testing.T, tok reauth.Token, from reauth.Refresher, base ht
 	t.Helper()
 	w := &logWitness{}
 	w.cred = &reauth.Credential{Refresher: from, Logger: w.logger(), RefreshTimeout: 10 * time.Second,
-		OnRefresh: func(r reauth.Refresh) { w.events = append(w.events, r) }}
+		OnRefresh: func(_ context.Context, r reauth.RefreshInfo) { w.events = append(w.events, r) }}
 	if tok.AccessToken != "" || tok.RefreshToken != "" {
 		require.NoError(t, w.cred.Set(t.Context(), tok))
 	}
@@ -597,7 +597,7 @@ func logWitnessed(t *testing.T, tok reauth.Token, from reauth.Refresher, base ht
 	synctest.Wait()
 	_, err = w.cred.Token(t.Context()) // what the next one is told
 	w.events = append(w.events, err)
-	_, err = w.cred.Peek()
+	_, err = w.cred.Current()
 	w.events = append(w.events, err)
 	return w
 }

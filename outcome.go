@@ -1,39 +1,38 @@
 package reauth
 
 import (
-	"context"
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 )
 
-// An Outcome tells what became of a request: of its first send and its retry.
-// It holds no secret and may be logged.
+// An Outcome describes what became of a request: its first send and its retry. It
+// contains no secret and may be logged.
 type Outcome struct {
-	First     Attempt       // the first send
-	Retry     Attempt       // the retry; zero if there was none
-	Rejection Rejection     // of the first send; zero if it was not rejected
-	Withheld  string        // why the request went out without a token; "" if it carried one
-	NoRetry   string        // why a rejected request was not sent again; "" if it was
-	Err       error         // what kept it from being sent again, or at all: a *RefreshError, ErrLoggedOut, GetBody's error …
-	Took      time.Duration // from the rejection to the last answer: what the cure cost
+	First       Attempt       // the first send
+	Retry       Attempt       // the retry; zero if there was none
+	Predecessor bool          // the retry carried the token before the current one, without a refresh
+	Rejection   Rejection     // of the first send; zero if it was not rejected
+	Withheld    Withheld      // why the request was sent without a token; "" if it carried one
+	NotRetried  NotRetried    // why a rejected request was not sent again; "" if it was
+	Err         error         // why there was no retry or no response: a *RefreshError, ErrLoggedOut, the error of GetBody …
+	Elapsed     time.Duration // from the rejection to the last response
+
+	overwritten bool // Base sent another credential than this package's
 }
 
 // An Attempt is one send of a request.
 type Attempt struct {
 	StatusCode int    // zero if there was no response
-	RequestID  string // by which the server knows it; may be empty
-	Token      string // fingerprint of the token that it carried
+	RequestID  string // the server's id of the request; may be empty
+	Token      string // fingerprint of the token that the request carried
 }
 
-// Cured reports whether the request was rejected, and answered without another
-// rejection when it was sent again.
-func (o Outcome) Cured() bool {
+// Recovered reports whether the request was rejected, and its retry was not.
+func (o Outcome) Recovered() bool {
 	return o.Rejection.Reason != "" && o.Retry.StatusCode != 0 && o.Err == nil
 }
 
-// RequestID returns the id of the last response.
+// RequestID returns the request id of the last response.
 func (o Outcome) RequestID() string {
 	if o.Retry.StatusCode != 0 {
 		return o.Retry.RequestID
@@ -41,99 +40,80 @@ func (o Outcome) RequestID() string {
 	return o.First.RequestID
 }
 
-// OutcomeOf returns the Outcome of the request that resp answers, and whether
-// there is one: a request that was neither rejected nor had its token withheld
-// has none. It is for SDKs that show their response; for others see WithOutcome.
+// OutcomeOf returns the Outcome of the request that resp is the response to. It
+// reports false for a request that was neither rejected nor had its token withheld.
+// It is for callers and SDKs that have the response; see also WithOutcome.
 func OutcomeOf(resp *http.Response) (Outcome, bool) {
 	if resp == nil || resp.Request == nil {
 		return Outcome{}, false
 	}
-	m := markOf(resp.Request.Context())
-	if m == nil || m.answered == nil {
+	v := contextOf(resp.Request.Context())
+	if v == nil || v.answered == nil {
 		return Outcome{}, false
 	}
-	return *m.answered, true
+	return *v.answered, true
 }
 
-// WithOutcome returns a context for a request, and a function that returns the
-// Outcome of the last request made with it, whatever its status. It is for SDKs
-// that do not show their response. The function is safe for concurrent use and
-// returns the zero Outcome as long as there is no answer.
-func WithOutcome(ctx context.Context) (context.Context, func() Outcome) {
-	r := &recorder{}
-	return withMark(ctx, func(m *mark) { m.outcome = r }), r.last
+// Withheld says why a request was sent without a token.
+type Withheld string
+
+const (
+	WithheldAsked     Withheld = "asked"      // the context is that of WithoutToken
+	WithheldRefresh   Withheld = "refresh"    // the request is part of a refresh of the same Credential
+	WithheldTrace     Withheld = "trace"      // a TRACE request must not carry credentials (RFC 9110 §9.3.8)
+	WithheldOrigin    Withheld = "origin"     // Transport.Origins does not list the origin
+	WithheldRedirect  Withheld = "redirect"   // the request was redirected from, or through, another origin
+	WithheldHost      Withheld = "host"       // the request's Host is another host than its URL's
+	WithheldScheme    Withheld = "scheme"     // the URL's scheme is neither https nor http, or the URL has no host
+	WithheldOwnHeader Withheld = "credential" // the request has a credential of its own
+)
+
+// Text returns the sentence for w, or "" if w is empty or unknown.
+func (w Withheld) Text() string { return withheldText[w] }
+
+var withheldText = map[Withheld]string{
+	WithheldAsked:     "the caller asked for no token",
+	WithheldRefresh:   "the request is part of a refresh of the same Credential",
+	WithheldTrace:     "a TRACE request must not carry credentials",
+	WithheldOrigin:    "the origin is not listed in Transport.Origins",
+	WithheldRedirect:  "the request was redirected from, or through, another origin",
+	WithheldHost:      "the Host of the request is another host than its URL's",
+	WithheldScheme:    "the URL has no host, or a scheme other than https and http",
+	WithheldOwnHeader: "the request has a credential of its own",
 }
 
-// WithoutToken returns a context whose requests go out untouched: without a
-// token, and without a retry. Only a Placeholder is still removed.
-func WithoutToken(ctx context.Context) context.Context {
-	return withMark(ctx, func(m *mark) { m.withoutToken = true })
-}
+// NotRetried says why a rejected request was not sent again.
+type NotRetried string
 
-type recorder struct {
-	mu sync.Mutex
-	o  Outcome // guarded by mu
-}
+const (
+	NotRetriedReason       NotRetried = "reason"         // a new token does not help, as the Reason of the Rejection says
+	NotRetriedWithheld     NotRetried = "withheld"       // the request carried no token of the Credential
+	NotRetriedNoToken      NotRetried = "no_token"       // the refresh failed, or its backoff lasts
+	NotRetriedTooYoung     NotRetried = "too_young"      // the token is new, and this origin has not accepted it
+	NotRetriedBudget       NotRetried = "budget"         // the budget of Credential.RefreshEvery is used up
+	NotRetriedDeadline     NotRetried = "deadline"       // the request's deadline is nearer than the retry
+	NotRetriedRetryAfter   NotRetried = "retry_after"    // the server's Retry-After is longer than 5 seconds
+	NotRetriedCanceled     NotRetried = "canceled"       // the request's context ended
+	NotRetriedLoggedOut    NotRetried = "logged_out"     // Credential.Clear was called
+	NotRetriedTokenExpired NotRetried = "token_expired"  // the new token expired before the retry
+	NotRetriedBodyTooLarge NotRetried = "body_too_large" // more of the body was sent than Transport.MaxReplayBytes
+	NotRetriedBodyFailed   NotRetried = "body_failed"    // GetBody failed, or returned a body of another length
+)
 
-func (r *recorder) last() Outcome {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.o
-}
+// Text returns the sentence for n, or "" if n is empty or unknown.
+func (n NotRetried) Text() string { return notRetriedText[n] }
 
-type markKey struct{}
-
-// A mark is all that a context says to this package, in one value, so that a
-// request looks it up once. It is not changed. Its methods take a nil mark.
-type mark struct {
-	withoutToken bool
-	outcome      *recorder
-	answered     *Outcome      // of the request that this one, a response's, shows
-	refreshing   []*Credential // the request is made by the refresh of the last, which is made by that of the one before …
-}
-
-func markOf(ctx context.Context) *mark {
-	m, _ := ctx.Value(markKey{}).(*mark)
-	return m
-}
-
-func withMark(ctx context.Context, change func(*mark)) context.Context {
-	m := &mark{}
-	if old := markOf(ctx); old != nil {
-		*m = *old
-	}
-	change(m)
-	return context.WithValue(ctx, markKey{}, m)
-}
-
-// within reports whether the request is made by a refresh of c.
-func (m *mark) within(c *Credential) bool { return m != nil && slices.Contains(m.refreshing, c) }
-
-// and returns the Credentials being refreshed, with c.
-func (m *mark) and(c *Credential) []*Credential {
-	if m == nil {
-		return []*Credential{c}
-	}
-	return append(slices.Clip(m.refreshing), c)
-}
-
-// recording reports whether WithOutcome is waiting for the outcome.
-func (m *mark) recording() bool { return m != nil && m.outcome != nil }
-
-// forget takes from a response's request what the context of the caller's says
-// of an earlier request: he may have made it from that one's response.
-func (m *mark) forget(resp *http.Response) {
-	if m != nil && m.answered != nil {
-		resp.Request = resp.Request.WithContext(withMark(resp.Request.Context(), func(m *mark) { m.answered = nil }))
-	}
-}
-
-// record keeps the outcome for WithOutcome.
-func (m *mark) record(o Outcome) {
-	if !m.recording() {
-		return
-	}
-	m.outcome.mu.Lock()
-	defer m.outcome.mu.Unlock()
-	m.outcome.o = o
+var notRetriedText = map[NotRetried]string{
+	NotRetriedReason:       "a new token does not help",
+	NotRetriedWithheld:     "the request carried no token",
+	NotRetriedNoToken:      "there is no new token",
+	NotRetriedTooYoung:     "the token is new, and this origin has not accepted it",
+	NotRetriedBudget:       "the budget of refreshes is used up",
+	NotRetriedDeadline:     "the deadline of the request is nearer than the retry",
+	NotRetriedRetryAfter:   "the server asks to wait for more than 5 seconds",
+	NotRetriedCanceled:     "the context of the request ended",
+	NotRetriedLoggedOut:    "the request belongs to a login that has ended",
+	NotRetriedTokenExpired: "the new token expired before the retry",
+	NotRetriedBodyTooLarge: "more of the body was sent than is kept",
+	NotRetriedBodyFailed:   "the body cannot be sent again",
 }

@@ -119,8 +119,8 @@ func TestAThousandCallersNeverCostASecondRefresh(t *testing.T) {
 					time.Sleep(refresh)
 					return reauth.Token{AccessToken: "live"}, nil
 				}}
-				var events []reauth.Refresh
-				cred := &reauth.Credential{Refresher: is, Logger: discard, OnRefresh: func(e reauth.Refresh) { events = append(events, e) }}
+				var events []reauth.RefreshInfo
+				cred := &reauth.Credential{Refresher: is, Logger: discard, OnRefresh: func(_ context.Context, e reauth.RefreshInfo) { events = append(events, e) }}
 				if tt.name != "none" {
 					require.NoError(t, cred.Set(t.Context(), tt.held))
 				}
@@ -135,7 +135,7 @@ func TestAThousandCallersNeverCostASecondRefresh(t *testing.T) {
 				assert.LessOrEqual(t, slowest, tt.max)
 				require.Len(t, events, 1)
 				assert.Equal(t, 1000, events[0].Waiters)
-				assert.Equal(t, refresh, events[0].Took)
+				assert.Equal(t, refresh, events[0].Duration)
 			})
 		})
 	}
@@ -246,12 +246,12 @@ func TestA401ForATokenOfTheDayBeforeYesterdayCostsNoRefresh(t *testing.T) {
 		require.NoError(t, err)
 		newest := oldest
 		for range 5 {
-			newest, err = cred.Renew(t.Context(), newest, why)
+			newest, err = cred.Refresh(t.Context(), reauth.Stale{Token: newest, Rejection: why})
 			require.NoError(t, err)
 			time.Sleep(2 * time.Minute) // past each pause
 		}
 		require.EqualValues(t, 5, is.calls.Load())
-		got, err := cred.Renew(t.Context(), oldest, why)
+		got, err := cred.Refresh(t.Context(), reauth.Stale{Token: oldest, Rejection: why})
 		require.NoError(t, err)
 		assert.Equal(t, newest.AccessToken, got.AccessToken)
 		assert.EqualValues(t, 5, is.calls.Load())
@@ -351,7 +351,7 @@ func TestACallerWithADeadlineNeverWaitsForTheRefresh(t *testing.T) {
 			return err
 		}},
 		{"Renew", func(ctx context.Context, cred *reauth.Credential, _ http.RoundTripper) error {
-			_, err := cred.Renew(ctx, reauth.Token{AccessToken: "T0"}, why)
+			_, err := cred.Refresh(ctx, reauth.Stale{Token: reauth.Token{AccessToken: "T0"}, Rejection: why})
 			return err
 		}},
 	}
@@ -452,7 +452,7 @@ func TestALateTokenIsNotThrownAway(t *testing.T) {
 				require.NoError(t, err)
 				assert.Equal(t, http.StatusOK, status)
 				assert.EqualValues(t, 1, is.calls.Load())
-				tok, err := cred.Peek()
+				tok, err := cred.Current()
 				assert.NoError(t, err, "the timeout is over and done with")
 				assert.Equal(t, "T1", tok.AccessToken)
 			})
@@ -545,11 +545,11 @@ func TestALateTokenNeverReplacesALoginOrUndoesALogout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := flightDeaf("r1", time.Minute)
 		cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
-		_, err := cred.Renew(t.Context(), reauth.Token{AccessToken: "T0"}, reauth.Rejection{Reason: reauth.ReasonInvalidToken})
+		_, err := cred.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{AccessToken: "T0"}, Rejection: reauth.Rejection{Reason: reauth.ReasonInvalidToken}})
 		require.Error(t, err)
 		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "login"}))
 		time.Sleep(time.Hour)
-		tok, err := cred.Peek()
+		tok, err := cred.Current()
 		assert.NoError(t, err)
 		assert.Equal(t, reauth.Token{AccessToken: "login"}.Fingerprint(), tok.Fingerprint())
 		assert.Empty(t, tok.RefreshToken)
@@ -557,11 +557,11 @@ func TestALateTokenNeverReplacesALoginOrUndoesALogout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := flightDeaf("r1", time.Minute)
 		cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
-		_, err := cred.Renew(t.Context(), reauth.Token{AccessToken: "T0"}, reauth.Rejection{Reason: reauth.ReasonInvalidToken})
+		_, err := cred.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{AccessToken: "T0"}, Rejection: reauth.Rejection{Reason: reauth.ReasonInvalidToken}})
 		require.Error(t, err)
 		require.NoError(t, cred.Clear(t.Context()))
 		time.Sleep(time.Hour)
-		tok, err := cred.Peek()
+		tok, err := cred.Current()
 		assert.Equal(t, reauth.ErrLoggedOut, err)
 		assert.Zero(t, tok)
 	})
@@ -624,7 +624,7 @@ func TestARefresherThatPanicsHarmsNobody(t *testing.T) {
 				status, err := flightSend(t.Context(), rt)
 				require.NoError(t, err)
 				assert.Equal(t, http.StatusOK, status)
-				assert.NoError(t, cred.Close(t.Context()), "nothing is left under way")
+				assert.NoError(t, cred.Shutdown(t.Context()), "nothing is left under way")
 			})
 		})
 	}
@@ -650,7 +650,7 @@ func TestAFailingRefreshAnswersEverybodyAtOnce(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			return reauth.Token{}, down
 		}}
-		cred := &reauth.Credential{Refresher: is, Logger: discard, Pace: func(int) time.Duration { return time.Minute }}
+		cred := &reauth.Credential{Refresher: is, Logger: discard, MinBackoff: time.Minute}
 		rt := flightTransport(cred, accepting())
 		for i, r := range flightAll(50, func(i int) (int, error) {
 			time.Sleep(time.Duration(i) * time.Millisecond)
@@ -721,7 +721,7 @@ func TestARefreshThroughTheSameClientNeitherHangsNorCarriesTheStaleToken(t *test
 				synctest.Wait()
 				assert.Equal(t, []string{""}, logins, "one login, without a token")
 				assert.Less(t, time.Since(begin), 51*time.Second)
-				tok, _ := cred.Peek()
+				tok, _ := cred.Current()
 				assert.Equal(t, "T1", tok.AccessToken)
 			})
 		})
@@ -735,7 +735,7 @@ func TestARefresherThatAsksItsOwnCredentialIsToldSo(t *testing.T) {
 		var errs [2]error
 		is := &issuer{do: func(ctx context.Context, _ int, stale reauth.Stale) (reauth.Token, error) {
 			_, errs[0] = cred.Token(ctx)
-			_, errs[1] = cred.Renew(ctx, stale.Token, stale.Rejection)
+			_, errs[1] = cred.Refresh(ctx, reauth.Stale{Token: stale.Token, Rejection: stale.Rejection})
 			return reauth.Token{AccessToken: "T1"}, nil
 		}}
 		cred = holding(t, is, reauth.Token{AccessToken: "T0", Expiry: time.Now()})
@@ -842,7 +842,7 @@ func TestARevokedTokenOfTheInnerCredentialIsCuredDuringTheOuterRefresh(t *testin
 // replaced ahead of its expiry, which is another 10 minutes away.
 func flightAhead(t *testing.T, is *issuer) *reauth.Credential {
 	t.Helper()
-	cred := &reauth.Credential{Refresher: is, Logger: discard, RefreshBefore: 30 * time.Minute, Pace: func(int) time.Duration { return time.Hour }}
+	cred := &reauth.Credential{Refresher: is, Logger: discard, RefreshBefore: 30 * time.Minute, MinBackoff: time.Hour}
 	require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0", Expiry: time.Now().Add(time.Hour)}))
 	time.Sleep(50 * time.Minute)
 	return cred
@@ -871,7 +871,7 @@ func TestABackgroundRefreshOutlivesItsRequest(t *testing.T) {
 		cancel()
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		tok, err := cred.Peek()
+		tok, err := cred.Current()
 		assert.NoError(t, err)
 		assert.Equal(t, "T1", tok.AccessToken)
 		assert.EqualValues(t, 1, is.calls.Load())
@@ -1116,7 +1116,7 @@ func TestARefreshNeverSeesARequestsContext(t *testing.T) {
 					return reauth.Token{AccessToken: "T1"}, ctx.Err()
 				}}
 				cred := tt.cred(t, is)
-				cred.OnRefresh = func(reauth.Refresh) {}
+				cred.OnRefresh = func(context.Context, reauth.RefreshInfo) {}
 				traced := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GetConn: func(string) { t.Error("the trace saw the token call") }})
 				ends, cancel := context.WithTimeout(traced, 1500*time.Millisecond)
 				ctx := &flightReused{Context: ends, keys: map[any]any{flightKey{}: "alice"}}
@@ -1125,7 +1125,7 @@ func TestARefreshNeverSeesARequestsContext(t *testing.T) {
 				ctx.reuse()
 				cancel()
 				time.Sleep(10 * time.Second)
-				tok, err := cred.Peek()
+				tok, err := cred.Current()
 				assert.NoError(t, err)
 				assert.Equal(t, "T1", tok.AccessToken)
 				assert.Zero(t, ctx.late.Load(), "looks at the context of a request that is over")
@@ -1369,7 +1369,7 @@ func TestARejectionWithClaimsIsNotAnsweredByATokenThatCameBefore(t *testing.T) {
 			want string
 		}{{plain, "T1"}, {claims("a"), "T2"}, {claims("a"), "T2"}, {plain, "T2"}, {claims("b"), "T3"}}
 		for i, s := range steps {
-			got, err := cred.Renew(t.Context(), old, s.why)
+			got, err := cred.Refresh(t.Context(), reauth.Stale{Token: old, Rejection: s.why})
 			require.NoError(t, err)
 			assert.Equal(t, s.want, got.AccessToken, "step %d", i)
 		}
@@ -1480,7 +1480,7 @@ func flightRevocations(t *testing.T, idle func(), wait time.Duration) {
 		calls.Add(1)
 		idle()
 		return s.Refresh(ctx, stale)
-	}), OnRefresh: func(e reauth.Refresh) { waiters.Add(int32(e.Waiters)) }}
+	}), OnRefresh: func(_ context.Context, e reauth.RefreshInfo) { waiters.Add(int32(e.Waiters)) }}
 	rt := flightTransport(cred, roundTripFunc(func(req *http.Request) (*http.Response, error) {
 		idle()
 		resp, err := s.RoundTrip(req)
@@ -1500,11 +1500,11 @@ func flightRevocations(t *testing.T, idle func(), wait time.Duration) {
 			if rand.N(3) == 0 {
 				s.revoke()
 			}
-			_, _ = cred.Peek()
+			_, _ = cred.Current()
 		}
 		return http.StatusOK, nil
 	}))
-	require.NoError(t, cred.Close(t.Context()))
+	require.NoError(t, cred.Shutdown(t.Context()))
 	assert.LessOrEqual(t, calls.Load(), int32(s.revoked+1), "one refresh for each revocation, and the first")
 	assert.GreaterOrEqual(t, calls.Load(), int32(s.revoked), "the last may not have been noticed")
 	t.Logf("%d revocations, %d refreshes, %d rejections, %d waits", s.revoked, calls.Load(), s.rejects, waiters.Load())
@@ -1540,12 +1540,12 @@ func TestOnRefreshMayAskTheCredential(t *testing.T) {
 					return reauth.Token{AccessToken: "T1"}, nil
 				}}
 				var served, told atomic.Int32
-				cred := &reauth.Credential{Refresher: is, Logger: discard, Pace: func(int) time.Duration { return time.Minute }}
-				cred.OnRefresh = func(e reauth.Refresh) {
+				cred := &reauth.Credential{Refresher: is, Logger: discard, MinBackoff: time.Minute}
+				cred.OnRefresh = func(_ context.Context, e reauth.RefreshInfo) {
 					time.Sleep(time.Second)
 					assert.Zero(t, served.Load(), "somebody went on before the hook was done")
 					tok, err := cred.Token(t.Context())
-					held, why := cred.Peek()
+					held, why := cred.Current()
 					if fails {
 						assert.ErrorIs(t, e.Err, down)
 						assert.ErrorIs(t, err, down)
@@ -1583,7 +1583,7 @@ func TestAnOnRefreshThatPanicsHarmsNobody(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log journal
 				is := &issuer{}
-				cred := &reauth.Credential{Refresher: is, Logger: log.logger(), OnRefresh: func(reauth.Refresh) { call() }}
+				cred := &reauth.Credential{Refresher: is, Logger: log.logger(), OnRefresh: func(context.Context, reauth.RefreshInfo) { call() }}
 				rt := flightTransport(cred, accepting("T1"))
 				flightSlowest(t, flightAll(20, func(int) (int, error) { return flightSend(t.Context(), rt) }))
 				assert.EqualValues(t, 1, is.calls.Load())
@@ -1591,7 +1591,7 @@ func TestAnOnRefreshThatPanicsHarmsNobody(t *testing.T) {
 				if name == "panic" {
 					assert.Len(t, log.records(t, slog.LevelError), 1)
 				}
-				assert.NoError(t, cred.Close(t.Context()), "nothing is left under way")
+				assert.NoError(t, cred.Shutdown(t.Context()), "nothing is left under way")
 			})
 		})
 	}
@@ -1613,7 +1613,7 @@ func TestNoHookIsCalledWithALockHeld(t *testing.T) {
 	var hooks sync.Map
 	hook := func(name string) {
 		hooks.Store(name, true)
-		_, _ = cred.Peek()
+		_, _ = cred.Current()
 		_ = fmt.Sprint(cred)
 	}
 	is := &issuer{do: func(_ context.Context, n int, _ reauth.Stale) (reauth.Token, error) {
@@ -1627,9 +1627,8 @@ func TestNoHookIsCalledWithALockHeld(t *testing.T) {
 	cred = &reauth.Credential{
 		Refresher:   is,
 		Logger:      log,
-		Pace:        func(int) time.Duration { hook("Pace"); return 0 },
 		BaseContext: func() context.Context { hook("BaseContext"); return nil },
-		OnRefresh:   func(reauth.Refresh) { hook("OnRefresh") },
+		OnRefresh:   func(context.Context, reauth.RefreshInfo) { hook("OnRefresh") },
 	}
 	rt := flightTransport(cred, roundTripFunc(func(req *http.Request) (*http.Response, error) {
 		hook("Base")
@@ -1642,7 +1641,7 @@ func TestNoHookIsCalledWithALockHeld(t *testing.T) {
 			_, _ = flightSend(context.Background(), rt)
 		}
 	})
-	for _, name := range []string{"Refresh", "Logger", "Pace", "BaseContext", "OnRefresh", "Base", "OnOutcome"} {
+	for _, name := range []string{"Refresh", "Logger", "BaseContext", "OnRefresh", "Base", "OnOutcome"} {
 		_, called := hooks.Load(name)
 		assert.True(t, called, name)
 	}
@@ -1694,5 +1693,5 @@ func TestAnotherClaimIsNoRefusalOfTheTokenFetchedForTheFirst(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	o, _ := reauth.OutcomeOf(resp)
-	assert.Equal(t, http.StatusAccepted, resp.StatusCode, "%v %v", o.NoRetry, o.Err)
+	assert.Equal(t, http.StatusAccepted, resp.StatusCode, "%v %v", o.NotRetried, o.Err)
 }

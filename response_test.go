@@ -825,7 +825,7 @@ func TestNoPoolIsClosedUnasked(t *testing.T) {
 		}
 		require.Empty(t, base.next)
 	}
-	require.NoError(t, rt.Credential.Close(context.Background()))
+	require.NoError(t, rt.Credential.Shutdown(context.Background()))
 	assert.Zero(t, base.closed)
 	client.CloseIdleConnections()
 	assert.Equal(t, 1, base.closed)

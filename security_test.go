@@ -207,7 +207,7 @@ func TestTokenNeverSentToAnotherOrigin(t *testing.T) {
 				assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 				o, ok := reauth.OutcomeOf(resp)
 				assert.True(t, ok)
-				assert.NotEmpty(t, o.NoRetry)
+				assert.NotEmpty(t, o.NotRetried)
 			}
 		})
 	}

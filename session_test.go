@@ -36,7 +36,7 @@ func sessionSlow(d time.Duration) *issuer {
 
 // sessionPeek returns what is held, by its two parts.
 func sessionPeek(cred *reauth.Credential) [2]string {
-	tok, _ := cred.Peek()
+	tok, _ := cred.Current()
 	return [2]string{tok.AccessToken, tok.RefreshToken}
 }
 
@@ -46,8 +46,8 @@ func TestALogoutDuringARefreshIsNeverUndone(t *testing.T) {
 		t.Run(fmt.Sprintf("revoked=%v", revoked), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				is := sessionSlow(10 * time.Second)
-				var events []reauth.Refresh
-				cred := &reauth.Credential{Refresher: is, Logger: discard, OnRefresh: func(e reauth.Refresh) { events = append(events, e) }}
+				var events []reauth.RefreshInfo
+				cred := &reauth.Credential{Refresher: is, Logger: discard, OnRefresh: func(_ context.Context, e reauth.RefreshInfo) { events = append(events, e) }}
 				old := reauth.Token{RefreshToken: "r0"}
 				if revoked {
 					old.AccessToken = "T0"
@@ -70,7 +70,7 @@ func TestALogoutDuringARefreshIsNeverUndone(t *testing.T) {
 					}
 				}
 				time.Sleep(time.Minute)
-				tok, err := cred.Peek()
+				tok, err := cred.Current()
 				assert.Zero(t, tok)
 				assert.Equal(t, reauth.ErrLoggedOut, err)
 				require.Len(t, events, 1)
@@ -86,7 +86,7 @@ func TestALogoutDuringARefreshIsNeverUndone(t *testing.T) {
 func TestALogoutDuringTheHookOfARefreshIsNeverUndone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cred *reauth.Credential
-		cred = &reauth.Credential{Refresher: &issuer{}, Logger: discard, OnRefresh: func(reauth.Refresh) {
+		cred = &reauth.Credential{Refresher: &issuer{}, Logger: discard, OnRefresh: func(context.Context, reauth.RefreshInfo) {
 			assert.NoError(t, cred.Clear(t.Context()))
 		}}
 		server := accepting("T1")
@@ -170,7 +170,7 @@ func TestALoginThatTheRefresherSetsItselfWins(t *testing.T) {
 		status, err := flightSend(t.Context(), flightTransport(cred, accepting("login")))
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusOK, status)
-		tok, err := cred.Peek()
+		tok, err := cred.Current()
 		assert.NoError(t, err, "the failure is of no interest any more")
 		assert.Equal(t, "login", tok.AccessToken)
 	})
@@ -180,7 +180,7 @@ func TestALoginThatTheRefresherSetsItselfWins(t *testing.T) {
 func TestALoginDuringTheHookOfARefreshIsWhatRequestsCarry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cred *reauth.Credential
-		cred = &reauth.Credential{Refresher: &issuer{}, Logger: discard, OnRefresh: func(reauth.Refresh) {
+		cred = &reauth.Credential{Refresher: &issuer{}, Logger: discard, OnRefresh: func(context.Context, reauth.RefreshInfo) {
 			assert.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "login"}))
 		}}
 		tok, err := cred.Token(t.Context())
@@ -226,7 +226,7 @@ func TestARequestIsNeverReplayedUnderTheNextIdentity(t *testing.T) {
 					return reauth.Token{AccessToken: "alice-2", Expiry: time.Now().Add(time.Second)}, nil
 				}}
 				cred = holding(t, is, reauth.Token{AccessToken: "alice-1"})
-				cred.OnRefresh = func(reauth.Refresh) { at("during the hook") }
+				cred.OnRefresh = func(context.Context, reauth.RefreshInfo) { at("during the hook") }
 				rt := flightTransport(cred, roundTripFunc(func(req *http.Request) (*http.Response, error) {
 					sent = append(sent, strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "))
 					at("before its 401")
@@ -262,11 +262,11 @@ func TestTheSameTokenSetAgainDoesNotReviveARequest(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, cred.Clear(t.Context()))
 		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0"}))
-		_, err = cred.Renew(t.Context(), before, sessionRejected)
+		_, err = cred.Refresh(t.Context(), reauth.Stale{Token: before, Rejection: sessionRejected})
 		assert.Equal(t, reauth.ErrLoggedOut, err)
 		after, err := cred.Token(t.Context())
 		require.NoError(t, err)
-		got, err := cred.Renew(t.Context(), after, sessionRejected)
+		got, err := cred.Refresh(t.Context(), reauth.Stale{Token: after, Rejection: sessionRejected})
 		require.NoError(t, err, "that of the new session is cured")
 		assert.Equal(t, "T1", got.AccessToken)
 		assert.EqualValues(t, 1, is.calls.Load())
@@ -280,7 +280,7 @@ func TestATokenOfAnEndedSessionIsKnownByItsTextToo(t *testing.T) {
 		cred := holding(t, is, reauth.Token{AccessToken: "T0"})
 		require.NoError(t, cred.Clear(t.Context()))
 		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "bob"}))
-		tok, err := cred.Renew(t.Context(), reauth.Token{AccessToken: "T0"}, sessionRejected)
+		tok, err := cred.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{AccessToken: "T0"}, Rejection: sessionRejected})
 		assert.Equal(t, reauth.ErrLoggedOut, err)
 		assert.Zero(t, tok)
 		assert.Zero(t, is.calls.Load())
@@ -302,7 +302,7 @@ func TestNoRequestEverCarriesTwoIdentities(t *testing.T) {
 			who, _, _ := strings.Cut(stale.Token.AccessToken, "-")
 			return reauth.Token{AccessToken: fmt.Sprint(who, "-", n)}, nil
 		}}
-		cred := &reauth.Credential{Refresher: is, Logger: discard, Pace: func(int) time.Duration { return 0 }}
+		cred := &reauth.Credential{Refresher: is, Logger: discard, MinBackoff: -1}
 		require.NoError(t, cred.Set(t.Context(), login()))
 		var mu sync.Mutex
 		sent := map[string][]string{}
@@ -344,7 +344,7 @@ func TestNoRequestEverCarriesTwoIdentities(t *testing.T) {
 		})
 		stop()
 		wg.Wait()
-		require.NoError(t, cred.Close(t.Context()))
+		require.NoError(t, cred.Shutdown(t.Context()))
 		retried := 0
 		for path, who := range sent {
 			require.LessOrEqual(t, len(who), 2, path)
@@ -368,7 +368,7 @@ func TestCloseNeverLeavesARefreshBehind(t *testing.T) {
 					took = time.Minute
 				}
 				saved := time.Time{}
-				cred := &reauth.Credential{Refresher: sessionSlow(took), Logger: discard, OnRefresh: func(e reauth.Refresh) {
+				cred := &reauth.Credential{Refresher: sessionSlow(took), Logger: discard, OnRefresh: func(_ context.Context, e reauth.RefreshInfo) {
 					if e.Err == nil {
 						time.Sleep(time.Second) // as a save would
 						saved = time.Now()
@@ -381,7 +381,7 @@ func TestCloseNeverLeavesARefreshBehind(t *testing.T) {
 					time.Sleep(40 * time.Second)
 				}
 				synctest.Wait()
-				for _, r := range flightAll(3, func(int) (int, error) { return 0, cred.Close(t.Context()) }) {
+				for _, r := range flightAll(3, func(int) (int, error) { return 0, cred.Shutdown(t.Context()) }) {
 					assert.NoError(t, r.err)
 				}
 				assert.Equal(t, took+time.Second, time.Since(begin))
@@ -399,7 +399,7 @@ func TestCloseSendsNobodyAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cred := &reauth.Credential{Refresher: sessionSlow(10 * time.Second), Logger: discard}
 		rt := flightTransport(cred, accepting("T1"))
-		time.AfterFunc(time.Second, func() { assert.NoError(t, cred.Close(t.Context())) })
+		time.AfterFunc(time.Second, func() { assert.NoError(t, cred.Shutdown(t.Context())) })
 		assert.Equal(t, 10*time.Second, flightSlowest(t, flightAll(10, func(int) (int, error) { return flightSend(t.Context(), rt) })))
 	})
 }
@@ -408,16 +408,18 @@ func TestCloseSendsNobodyAway(t *testing.T) {
 func TestCloseSaysWhatMayBeLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cred := holding(t, sessionSlow(10*time.Second), reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
-		go func() { _, _ = cred.Renew(t.Context(), reauth.Token{AccessToken: "T0"}, sessionRejected) }()
+		go func() {
+			_, _ = cred.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{AccessToken: "T0"}, Rejection: sessionRejected})
+		}()
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		begin := time.Now()
-		err := cred.Close(ctx)
+		err := cred.Shutdown(ctx)
 		assert.Equal(t, time.Second, time.Since(begin))
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.ErrorContains(t, err, "may be lost")
-		assert.NoError(t, cred.Close(t.Context()), "and can be asked again")
+		assert.NoError(t, cred.Shutdown(t.Context()), "and can be asked again")
 		assert.Equal(t, 10*time.Second, time.Since(begin))
 		assert.Equal(t, [2]string{"T1", "r1"}, sessionPeek(cred))
 	})
@@ -429,9 +431,9 @@ func TestCloseOfAnIdleCredentialIsDoneAtOnce(t *testing.T) {
 	cancel()
 	for range 20 {
 		cred := holding(t, &issuer{}, reauth.Token{AccessToken: "T0"})
-		assert.NoError(t, cred.Close(ended))
-		assert.NoError(t, cred.Close(ended))
-		assert.NoError(t, (&reauth.Credential{}).Close(ended))
+		assert.NoError(t, cred.Shutdown(ended))
+		assert.NoError(t, cred.Shutdown(ended))
+		assert.NoError(t, (&reauth.Credential{}).Shutdown(ended))
 	}
 }
 
@@ -440,7 +442,7 @@ func TestAfterCloseAValidTokenStillGoesOutAndNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := &issuer{}
 		cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0", Expiry: time.Now().Add(time.Hour)})
-		require.NoError(t, cred.Close(t.Context()))
+		require.NoError(t, cred.Shutdown(t.Context()))
 		server := accepting("T0")
 		rt := flightTransport(cred, server)
 		for range 59 { // through the time in which it would be replaced
@@ -465,12 +467,12 @@ func TestAfterCloseAValidTokenStillGoesOutAndNothingElse(t *testing.T) {
 		assert.Equal(t, sends, server.sends.Load())
 		_, err = cred.Token(t.Context())
 		assert.Equal(t, reauth.ErrClosed, err)
-		tok, err := cred.Peek()
+		tok, err := cred.Current()
 		assert.Equal(t, reauth.ErrClosed, err, "why there is none better")
 		assert.Equal(t, "T0", tok.AccessToken)
 		assert.Equal(t, reauth.ErrClosed, cred.Set(t.Context(), reauth.Token{AccessToken: "T9"}))
 		assert.NoError(t, cred.Clear(t.Context()), "a logout is still one")
-		tok, err = cred.Peek()
+		tok, err = cred.Current()
 		assert.Error(t, err)
 		assert.Zero(t, tok)
 		_, err = flightSend(t.Context(), rt)
@@ -492,7 +494,7 @@ func TestARefreshTokenIsNeitherLostNorUsedTwice(t *testing.T) {
 		for range brings {
 			tok, err := cred.Token(t.Context())
 			require.NoError(t, err)
-			_, err = cred.Renew(t.Context(), tok, sessionRejected)
+			_, err = cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: sessionRejected})
 			require.NoError(t, err)
 			time.Sleep(2 * time.Minute)
 		}
@@ -549,7 +551,7 @@ func TestNoRefreshTokenIsEverInTwoRequests(t *testing.T) {
 			}
 			return reauth.Token{AccessToken: fmt.Sprint("T", n), RefreshToken: fmt.Sprint("r", n%4)}, nil
 		}}
-		cred := &reauth.Credential{Refresher: is, Logger: discard, RefreshTimeout: time.Second, Pace: func(int) time.Duration { return 0 }}
+		cred := &reauth.Credential{Refresher: is, Logger: discard, RefreshTimeout: time.Second, MinBackoff: -1}
 		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0", RefreshToken: "r0"}))
 		flightAll(16, func(i int) (int, error) {
 			for n := range 100 {
@@ -562,14 +564,14 @@ func TestNoRefreshTokenIsEverInTwoRequests(t *testing.T) {
 					_ = cred.Set(ctx, reauth.Token{AccessToken: fmt.Sprint("S", n), RefreshToken: fmt.Sprint("r", n%4)})
 				default:
 					if tok, err := cred.Token(ctx); err == nil {
-						_, _ = cred.Renew(ctx, tok, sessionRejected)
+						_, _ = cred.Refresh(ctx, reauth.Stale{Token: tok, Rejection: sessionRejected})
 					}
 				}
 				cancel()
 			}
 			return 0, nil
 		})
-		require.NoError(t, cred.Close(t.Context()))
+		require.NoError(t, cred.Shutdown(t.Context()))
 		assert.Zero(t, twice)
 		assert.Greater(t, overlaps, 0, "or nothing was tried")
 	})
@@ -686,23 +688,23 @@ func TestALoginNeverWaitsForThePauseOfAnEarlierFailure(t *testing.T) {
 						}
 						return reauth.Token{AccessToken: "T2"}, nil
 					}}
-					cred := &reauth.Credential{Refresher: is, Logger: discard, Pace: func(int) time.Duration { return time.Hour }}
+					cred := &reauth.Credential{Refresher: is, Logger: discard, MinBackoff: time.Hour}
 					require.NoError(t, cred.Set(t.Context(), reauth.Token{RefreshToken: "r0"}))
 					rt := flightTransport(cred, accepting("T2"))
 					for range 5 {
 						_, err := flightSend(t.Context(), rt)
 						require.ErrorIs(t, err, failure)
-						_, err = cred.Peek()
+						_, err = cred.Current()
 						require.ErrorIs(t, err, failure)
 					}
 					require.EqualValues(t, 1, is.calls.Load())
 					if how == "Set" {
 						require.NoError(t, cred.Set(t.Context(), reauth.Token{RefreshToken: "r1"}))
-						_, err := cred.Peek()
+						_, err := cred.Current()
 						assert.NoError(t, err)
 					} else {
 						require.NoError(t, cred.Clear(t.Context()))
-						_, err := cred.Peek()
+						_, err := cred.Current()
 						assert.Equal(t, reauth.ErrLoggedOut, err)
 					}
 					status, err := flightSend(t.Context(), rt)
@@ -711,32 +713,6 @@ func TestALoginNeverWaitsForThePauseOfAnEarlierFailure(t *testing.T) {
 				})
 			})
 		}
-	}
-}
-
-// Nor does the pace go on where the last session left it.
-func TestALoginBeginsThePaceAnew(t *testing.T) {
-	for _, how := range []string{"Set", "Clear"} {
-		t.Run(how, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var failures []int
-				cred := &reauth.Credential{Logger: discard,
-					Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) { return reauth.Token{}, errors.New("503") }),
-					Pace:      func(n int) time.Duration { failures = append(failures, n); return 0 },
-				}
-				for i := range 5 {
-					switch {
-					case i == 3 && how == "Set":
-						require.NoError(t, cred.Set(t.Context(), reauth.Token{RefreshToken: "r"}))
-					case i == 3:
-						require.NoError(t, cred.Clear(t.Context()))
-					}
-					_, err := cred.Token(t.Context())
-					require.Error(t, err)
-				}
-				assert.Equal(t, []int{1, 2, 3, 1, 2}, failures)
-			})
-		})
 	}
 }
 
@@ -811,7 +787,7 @@ func TestPeekSaysWhyThereIsNothingBetterAndAsksNobody(t *testing.T) {
 		peek := func(want string, why error) {
 			t.Helper()
 			calls := is.calls.Load()
-			tok, err := cred.Peek()
+			tok, err := cred.Current()
 			assert.Equal(t, want, tok.AccessToken)
 			if why == nil {
 				assert.NoError(t, err)
@@ -839,8 +815,8 @@ func TestPeekSaysWhyThereIsNothingBetterAndAsksNobody(t *testing.T) {
 
 		require.NoError(t, cred.Clear(t.Context()))
 		empty := &reauth.Credential{Refresher: is}
-		require.NoError(t, empty.Close(t.Context()))
-		_, err = empty.Peek()
+		require.NoError(t, empty.Shutdown(t.Context()))
+		_, err = empty.Current()
 		assert.Equal(t, reauth.ErrClosed, err)
 	})
 }
@@ -852,9 +828,9 @@ func TestPeekReturnsTheOldTokenWithTheFailure(t *testing.T) {
 		cred := holding(t, reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
 			return reauth.Token{}, down
 		}), reauth.Token{AccessToken: "T0"})
-		_, err := cred.Renew(t.Context(), reauth.Token{AccessToken: "T0"}, sessionRejected)
+		_, err := cred.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{AccessToken: "T0"}, Rejection: sessionRejected})
 		require.ErrorIs(t, err, down)
-		tok, err := cred.Peek()
+		tok, err := cred.Current()
 		assert.Equal(t, "T0", tok.AccessToken)
 		var failed *reauth.RefreshError
 		require.ErrorAs(t, err, &failed)

@@ -6,96 +6,67 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strings"
 	"time"
 )
 
-// maxTokenBytes is what Validate accepts as one token. Servers answer 431 to
-// headers far shorter than this.
+// maxTokenBytes bounds a token, as servers bound their headers.
 const maxTokenBytes = 64 << 10
 
 // A Token is what a Refresher returns and a Transport attaches.
 //
-// The verbs of package fmt and the handlers of log/slog print it redacted, with
-// its Fingerprint in place of its secrets.
+// The verbs of package fmt and the handlers of log/slog print a Token redacted,
+// with its Fingerprint in place of its secrets. Package fmt cannot call methods on
+// an unexported field: a struct that holds a Token in one must not be printed.
 type Token struct {
-	// AccessToken is the credential itself, without a scheme in front.
+	// AccessToken is the credential itself, without an authentication scheme.
 	AccessToken string
 
-	// TokenType is what the issuer called the token ("Bearer"). It is
-	// informational: Transport.Scheme decides what stands in front.
+	// TokenType is what the issuer called the token, such as "Bearer". It is
+	// informational: Transport.Scheme decides what precedes the token.
 	TokenType string
 
-	// RefreshToken is handed back to the Refresher in Stale. A Credential
-	// keeps the old one when a refresh brings none (RFC 6749 §6).
+	// RefreshToken is passed to the Refresher in Stale. If a refresh returns
+	// none, a Credential keeps the old one (RFC 6749 §6).
 	RefreshToken string
 
-	// Expiry is when the access token ends. Zero means that it is not known:
-	// the token is used until a server rejects it.
+	// Expiry is when the access token expires. If zero, it is not known, and the
+	// token is used until a server rejects it.
 	Expiry time.Time
 
-	// session is that of the Credential which handed the token out; zero for a
-	// token that came from elsewhere.
+	// session counts the logins of the Credential that returned the token, from 1.
+	// Zero is a token from elsewhere.
 	session uint64
 }
 
-// What people paste in place of a token, and what an unset variable leaves.
-var (
-	unexpanded = regexp.MustCompile(`^(\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*|%[A-Za-z_][A-Za-z0-9_]*%|\{\{.*\}\})$`)
-	pasted     = regexp.MustCompile(`(?i)^(<.*>|\[.*\]|(your|my|insert|replace|enter|paste|put)([-_ .][a-z]+)*[-_ .](token|key|secret|here|me)([-_ .][a-z]+)*|.*[-_](token|key|secret)[-_]here|change[-_]?me|replace[-_]?me|(sk-)?(x{3,}|\*{3,}|\.{3,}|…+)|null|undefined|none|nil)$`)
-)
-
-// Validate reports why the access token cannot stand in a header, or why it is
-// plainly no token, such as "<token>" or an unexpanded "${TOKEN}". The error
-// names the problem and never the token. A Credential validates every token
-// that it is given.
+// Validate reports why no header can carry the access token: it is empty, longer
+// than 64 KiB, begins or ends with white space, or has a control character. It
+// also refuses Placeholder. The error names the problem and never the token. A
+// Credential validates every token that it is given.
 func (t Token) Validate() error {
 	s := t.AccessToken
 	switch {
 	case s == "":
 		return errors.New("the access token is empty")
 	case len(s) > maxTokenBytes:
-		return fmt.Errorf("the access token has %d bytes: no server takes a header over %d", len(s), maxTokenBytes)
-	case strings.TrimSpace(s) == "":
-		return errors.New("the access token is blank")
+		return fmt.Errorf("the access token has %d bytes, and a server accepts at most %d in a header", len(s), maxTokenBytes)
+	case s == Placeholder:
+		return errors.New("the access token is reauth.Placeholder: give that to the SDK, and return the real token from the Refresher")
 	case strings.TrimRight(s, "\r\n") != s:
 		return errors.New("the access token ends in a line break: trim what was read from the file")
-	case isScheme(s, "Bearer"):
-		return errors.New(`the access token begins with "Bearer": leave the scheme out, the Transport adds it`)
-	case len(s) > 1 && strings.ContainsRune("\"'`", rune(s[0])) && s[len(s)-1] == s[0],
-		strings.HasPrefix(s, "“") && strings.HasSuffix(s, "”"):
-		return errors.New("the access token stands in quotes: remove them")
-	case s == Placeholder:
-		return errors.New("the access token is reauth.Placeholder: that is for the SDK, the Refresher returns the real one")
-	case len(s) > 100: // no one writes that much in a template
-	case unexpanded.MatchString(s):
-		return errors.New("the access token is a variable that was never expanded")
-	case pasted.MatchString(s):
-		return errors.New("the access token is an example's placeholder: put the real one in")
+	case strings.Trim(s, " \t") != s:
+		return errors.New("the access token begins or ends with a blank")
 	}
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == ' ', c == '\t':
-			return fmt.Errorf("the access token has a blank at byte %d", i)
-		case c < ' ', c == 0x7f:
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return fmt.Errorf("the access token has a control character at byte %d", i)
-		case c > 0x7f:
-			return fmt.Errorf("the access token has a character outside of ASCII at byte %d", i)
 		}
 	}
 	return nil
 }
 
-// isScheme reports whether s begins with the authentication scheme, alone or
-// followed by a blank.
-func isScheme(s, scheme string) bool {
-	n := len(scheme)
-	return len(s) >= n && strings.EqualFold(s[:n], scheme) && (len(s) == n || s[n] == ' ' || s[n] == '\t')
-}
-
-// Fingerprint returns eight hex digits of the SHA-256 of the access token, to
-// tell tokens apart in logs. It is empty for an empty token.
+// Fingerprint returns the first eight hexadecimal digits of the SHA-256 of the
+// access token, to distinguish tokens in logs. It is empty for an empty token.
 func (t Token) Fingerprint() string {
 	if t.AccessToken == "" {
 		return ""
@@ -130,8 +101,12 @@ func (t Token) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(t.String())) 
 // LogValue implements slog.LogValuer.
 func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
-// MarshalJSON fails: a token must not slip into an event or a dump, and one
-// written redacted would be a login lost on disk.
-func (t Token) MarshalJSON() ([]byte, error) {
-	return nil, errors.New("reauth: a Token does not marshal itself: to save one on purpose, copy AccessToken, RefreshToken and Expiry into a struct of your own")
+// MarshalText returns an error, and with it package encoding/json and the encoders
+// of XML and YAML: a Token must not slip into an event, and a Token that was saved
+// redacted would be a lost login. To save a Token, copy its fields.
+func (t Token) MarshalText() ([]byte, error) {
+	return nil, errors.New("reauth: a Token does not marshal itself: to save one, copy AccessToken, RefreshToken and Expiry into a struct of your own")
 }
+
+// MarshalJSON returns the error of MarshalText.
+func (t Token) MarshalJSON() ([]byte, error) { return t.MarshalText() }

@@ -265,7 +265,7 @@ func TestTokenNeverPrintedByAnyVerbOrHandler(t *testing.T) {
 	held, err := cred.Token(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, tokAccess, held.AccessToken)
-	peeked, err := cred.Peek()
+	peeked, err := cred.Current()
 	require.NoError(t, err)
 	tok := tokMarked
 
@@ -331,7 +331,7 @@ func TestPrintingNothingNeverPanics(t *testing.T) {
 	t.Parallel()
 	for _, v := range []any{
 		(*reauth.Token)(nil), reauth.Token{}, (*reauth.Credential)(nil), &reauth.Credential{}, (*reauth.Transport)(nil),
-		&reauth.Transport{}, reauth.Stale{}, reauth.Rejection{}, reauth.Outcome{}, reauth.Refresh{}, reauth.Challenge{},
+		&reauth.Transport{}, reauth.Stale{}, reauth.Rejection{}, reauth.Outcome{}, reauth.RefreshInfo{}, reauth.Challenge{},
 		(*reauth.Outcome)(nil), &reauth.RefreshError{},
 	} {
 		assert.NotPanics(t, func() {
@@ -375,10 +375,10 @@ func TestRefreshErrorNeverPrintsTheIssuersAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const answered = "Uh4Tz8Rj1Oc6Ie3Sk9PvN" // a token that nobody but the error knows
-		var event reauth.Refresh
+		var event reauth.RefreshInfo
 		cred := &reauth.Credential{
 			Logger:    discard,
-			OnRefresh: func(r reauth.Refresh) { event = r },
+			OnRefresh: func(_ context.Context, r reauth.RefreshInfo) { event = r },
 			Refresher: reauth.RefresherFunc(func(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
 				return reauth.Token{}, tokValueError{`{"access_token":"` + answered + `","was":"` + stale.Token.RefreshToken + `"}`}
 			}),

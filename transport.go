@@ -6,164 +6,204 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
-	"github.com/reauth-go/reauth/internal/mask"
-	"github.com/reauth-go/reauth/internal/retryafter"
+	"github.com/reauth-go/reauth/internal/httpx"
+	"github.com/reauth-go/reauth/internal/origin"
+	"github.com/reauth-go/reauth/internal/replay"
 )
 
-// ErrInsecure is the answer to a request that would carry the token over plain
-// http to another machine.
-var ErrInsecure = errors.New("reauth: a token does not go over plain http")
-
-// NoScheme is the Transport.Scheme of servers that want the bare token in
-// Authorization (etcd).
-const NoScheme = "-"
-
-// A Transport is an http.RoundTripper that attaches a Credential's token to
-// requests. When a server rejects the token, it has the Credential renew it,
-// waits a moment, and sends the request once more.
+// A Transport is an http.RoundTripper that attaches the token of a Credential to
+// requests. If a server rejects the token, it has the Credential refresh it, waits a
+// moment, and sends the request once more. It sends no request more than twice.
 //
-// Its fields are not changed after first use. It must not be copied, is safe for
-// concurrent use, and shares its Base and its Credential with as many others as
-// one likes. It never sends a request more than twice.
+// A Transport is safe for concurrent use by multiple goroutines. It must not be copied,
+// and its fields must not be modified, after first use. Several Transports may share a
+// Base and a Credential.
+//
+// A Base of package net/http may itself resend an idempotent request if a connection
+// that it reused breaks before the first byte of the response.
 type Transport struct {
-	// Base sends the requests. Nil means http.DefaultTransport.
+	// Base is the RoundTripper that sends the requests. If nil,
+	// http.DefaultTransport is used.
 	Base http.RoundTripper
 
-	// Credential holds the token. Either it or CredentialFor is required; the
-	// latter wins.
+	// Credential holds the token. It is required unless CredentialFor is set.
 	Credential *Credential
 
-	// CredentialFor chooses the Credential by the request, as for one of many
-	// tenants. It is called once per request that may carry a token, and must
-	// neither change the request nor read its body. The request fails with its
-	// error; a nil Credential is an error too, see WithoutToken.
+	// CredentialFor optionally specifies a function that returns the Credential for
+	// a request, such as that of one of many tenants. If not nil, it is used in
+	// place of Credential. It is called once for each request that may carry a
+	// token. It must not modify the request or read its body. The request fails
+	// with its error. A nil Credential is an error; see WithoutToken.
 	CredentialFor func(*http.Request) (*Credential, error)
 
-	// Origins are where the token may go: "https://api.example.com",
-	// "https://*.example.com" for all below it, "http://gateway.lan:3000". Nil
-	// means every https origin, and plain http to loopback; plain http to
-	// another machine is ErrInsecure. If Origins is not nil, requests to other
-	// origins go out without a token; an empty list has none.
+	// Origins lists where the token may be sent: "https://api.example.com",
+	// "https://*.example.com" for all subdomains, "http://gateway.lan:3000". A
+	// request to another origin is sent without a token. If nil, the token is sent
+	// to every https origin and over plain http to loopback, and plain http to
+	// another machine is ErrInsecure. If empty but not nil, no origin is listed.
 	//
-	// In either case the token does not follow a redirect to another origin that
-	// is not listed, nor back from there.
+	// The token does not follow a redirect to another origin that is not listed,
+	// nor a redirect back from there. It is not sent if Request.Host is another
+	// host than the URL's and not listed.
 	Origins []string
 
-	// Header is the header that carries the token. "" means Authorization.
+	// Header is the header that carries the token. If empty, Authorization is used.
 	Header string
 
-	// Scheme stands in front of the token. "" means Bearer in Authorization and
-	// nothing in another Header. NoScheme means nothing.
+	// Scheme is the authentication scheme before the token. If empty, it is Bearer
+	// in Authorization, and none in another Header. NoScheme is none.
 	Scheme string
 
-	// Override replaces a credential that a request brings along in Header.
-	// Without it such a request is left alone, unless what it brings is
-	// Placeholder, or a token that the Credential holds or held.
+	// Query is the query parameter that carries the token, such as access_token for
+	// WeChat. If empty, Header carries the token. The URLs that responses, errors
+	// and Classifiers show do not have the parameter.
+	Query string
+
+	// Override replaces a credential already set in Header or Query. If false, such
+	// a request is sent unchanged, unless the credential is Placeholder, or a token
+	// that the Credential holds or held.
 	Override bool
 
-	// Classifier decides which responses reject the token. Nil means the
-	// built-in one: only a 401, and only one that a fresh token may cure.
+	// Anonymous sends requests without a token while the Credential has had none,
+	// and after Clear. A rejection of such a request calls the Refresher, whose
+	// Stale has the challenge of the server. If false, the Refresher is called
+	// before the first request.
+	Anonymous bool
+
+	// Classifier decides which responses reject the token. If nil,
+	// DefaultClassifier is used: only a 401, and only one that a new token may
+	// resolve.
 	Classifier Classifier
 
-	// RetryWait is the time between the rejection's cure and the retry, jittered
-	// by half. Zero means 100 ms; negative means none. A Retry-After of up to 5
-	// seconds that comes with the rejection takes its place. Where that is
-	// longer, or the request's deadline nearer, there is no retry.
+	// RetryWait is the delay between obtaining the new token and retrying,
+	// randomized by ±50%. If zero, 100 ms is used. If negative, there is no delay. A
+	// Retry-After of the rejection replaces it; if that is longer than 5 seconds, or
+	// the deadline of the request nearer, there is no retry.
 	RetryWait time.Duration
 
-	// MaxReplayBytes is how much is kept of a request body that has no GetBody,
-	// as it is sent, to be sent again. A request of whose body more was sent is
-	// not retried. Zero means 1 MiB; negative means nothing.
+	// MaxReplayBytes is how much is kept of a request body that can be read only
+	// once: without GetBody, and neither in memory nor a file. A request of which
+	// more was sent is not retried. If it may not fit, and a server has rejected the
+	// token before, the request waits for the refresh. If zero, 1 MiB is used. If
+	// negative, nothing is kept.
+	//
+	// What GetBody returns is sent as it is, whether or not it is what was sent
+	// before; if its length is not ContentLength, there is no retry.
 	MaxReplayBytes int64
 
-	// RequestIDHeaders are response headers with the server's request id, to be
-	// looked at before the built-in ones.
+	// RequestIDHeaders lists response headers with the server's request id. They
+	// precede the ones that are known.
 	RequestIDHeaders []string
 
-	// Logger gets one record for each request that met a rejection: Info if it
-	// was cured, Warn if not. Nil means slog.Default().
+	// Logger specifies an optional logger for one record about each request that
+	// was rejected: Info if the retry succeeded, Warn if not. If nil, slog.Default
+	// is used.
 	Logger *slog.Logger
 
-	// OnOutcome is called once for each request that was rejected or had the
-	// token withheld, before RoundTrip returns, with the request's context. It is
-	// not called for requests made with WithoutToken or by a Refresher, nor for
-	// those without an answer to their first send.
+	// OnOutcome, if not nil, is called once for each request that was rejected or
+	// had its token withheld, with the context of the request, before RoundTrip
+	// returns. It is not called for requests made with WithoutToken or by a
+	// Refresher, nor if the first send got no response.
 	OnOutcome func(context.Context, Outcome)
 
-	once   sync.Once
-	config             // what the fields come to; set by once
-	warned atomic.Bool // that a request's own credential makes this inert
+	once        sync.Once
+	config                  // set by once
+	warnedOwn   atomic.Bool // that a request has a credential of its own
+	warnedQuery atomic.Bool // that a request has Placeholder in its query
 }
 
-const (
-	defaultRetryWait = 100 * time.Millisecond
-	defaultReplay    = 1 << 20
-	maxRetryAfter    = 5 * time.Second
-)
+// NoScheme is the Transport.Scheme of servers that expect the token alone in
+// Authorization, such as etcd.
+const NoScheme = "-"
 
-// NewClient returns an http.Client with a Transport and a Credential around the
-// Refresher, all else at its defaults.
-func NewClient(r Refresher) *http.Client {
-	return &http.Client{Transport: &Transport{Credential: &Credential{Refresher: r}}}
+const defaultMaxReplayBytes = 1 << 20
+
+// NewClient returns an http.Client whose Transport attaches tokens of r. The origins
+// are those of Transport.Origins; if there are none, Transport.Origins is nil.
+func NewClient(r Refresher, origins ...string) *http.Client {
+	return &http.Client{Transport: &Transport{Credential: &Credential{Refresher: r}, Origins: origins}}
 }
 
 // RoundTrip implements http.RoundTripper.
 //
-// After a rejection its error is nil whatever keeps it from the retry: the
-// response in hand is returned, and OutcomeOf and the log say why. Without a
-// response, it fails with a *RefreshError if there is no usable token, with
-// ErrInsecure, ErrLoggedOut or ErrClosed, with the cause of the request's
-// context, or with the error of Base.
+// After a rejection, the error is nil whatever prevents the retry: RoundTrip returns
+// the rejection, and OutcomeOf and the log say why there was no retry. Without a
+// response, RoundTrip returns a *RefreshError if there is no usable token, ErrInsecure,
+// ErrLoggedOut, ErrClosed, the cause of the request's context, or the error of Base.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.once.Do(t.configure)
-	m := markOf(req.Context())
-	own, plain := survey(req.Header, t.key)
-	cred, withheld, err := t.permit(req, m, own) // 1
+	ctxValue := contextOf(req.Context())
+	own, clonable := inspectHeader(req.Header, t.key)
+	if t.Query != "" {
+		own = queryValues(req.URL, t.Query)
+	}
+	cred, withheld, err := t.permit(req, ctxValue, own)
 	if err != nil {
-		return nil, refuse(req, err)
+		return nil, fail(req, ctxValue, err)
 	}
 	if withheld != "" {
-		return t.sendWithout(req, m, withheld)
+		return t.sendWithout(req, ctxValue, withheld)
 	}
-	h, err := cred.hold(req.Context()) // 2
+	body := replay.New(req, t.keep)
+	tok, err := t.token(req, cred, body)
 	if err != nil {
-		return nil, refuse(req, err)
+		return nil, fail(req, ctxValue, err)
 	}
-	body := newReplay(req, t.keep)
-	resp, err := t.send(req, h, body.first(req), plain) // 3
-	rej, ahead := t.classify(req, resp, h, nil)         // 4
+	t.warnPlaceholder(req)
+	resp, err := t.send(req, tok, body.First(), clonable)
+	rej, head := t.classify(req, resp, tok, nil)
 	if rej == nil {
-		body.pass()
-		t.accepted(req, resp, err, m, cred, h)
+		body.Release()
+		t.answered(req, resp, err, ctxValue, cred, tok)
 		return resp, err
 	}
-	x := &exchange{t: t, req: req, plain: plain, resp: resp, ahead: ahead, body: body, cred: cred, held: h, began: time.Now()}
-	x.Rejection, x.First = *rej, attempt(resp, h, rej.RequestID)
-	if x.renew() && x.wait() && x.rewind() { // 5, 6, 7
-		return x.retry()
+	r := &rejectedRequest{t: t, req: req, clonable: clonable, resp: resp, head: head, body: body, cred: cred, why: *rej, began: time.Now()}
+	r.Rejection, r.First = rej.Rejection, attempt(resp, tok, rej.RequestID)
+	if r.refresh() && r.wait() && r.rewind() {
+		return r.retry()
 	}
-	return x.handBack()
+	return r.giveBack()
 }
 
-// CloseIdleConnections calls that of Base, which http.Client.CloseIdleConnections
-// expects. Transports that share the Base lose their idle connections too.
+// token returns what the request carries.
+func (t *Transport) token(req *http.Request, cred *Credential, body *replay.Req) (*tokenState, error) {
+	if t.Anonymous {
+		if s := cred.anonymous(); s != nil {
+			return s, nil
+		}
+	}
+	if body.Once() {
+		return cred.waitForRefresh(req.Context(), req.Cancel, originOf(req))
+	}
+	return cred.token(req.Context(), req.Cancel)
+}
+
+// fail ends a request that was not sent.
+func fail(req *http.Request, v *contextValue, err error) error {
+	httpx.CloseBody(req.Body)
+	v.record(Outcome{Err: err})
+	return err
+}
+
+// CloseIdleConnections calls the method of Base with this name, if there is one, for
+// http.Client.CloseIdleConnections. It affects all Transports that share the Base.
 func (t *Transport) CloseIdleConnections() {
 	t.once.Do(t.configure)
-	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok && !isNil(c) {
+	if t.err != nil { // Base may be this Transport
+		return
+	}
+	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
 
-// Format implements fmt.Formatter: it prints no field, as they may hold secrets.
+// Format implements fmt.Formatter. It prints no field, as fields may hold secrets.
 func (t *Transport) Format(f fmt.State, _ rune) {
 	if t == nil {
 		_, _ = io.WriteString(f, "Transport(nil)")
@@ -172,478 +212,101 @@ func (t *Transport) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "Transport(%v)", t.Credential)
 }
 
-// Why a request goes out without a token. The caller asked for the first two,
-// so nobody is told of them.
-const (
-	withheldAsked    = "the caller asked for no token"
-	withheldRefresh  = "the request is part of a refresh of the same Credential"
-	withheldTrace    = "a TRACE request must not carry credentials (RFC 9110 §9.3.8)"
-	withheldOrigin   = "the origin is not listed in Transport.Origins"
-	withheldRedirect = "the request was redirected from or across another origin"
-	withheldOwn      = "the request brought a credential of its own"
-)
+// A config is what the fields of a Transport amount to.
+type config struct {
+	err        error
+	base       http.RoundTripper
+	key        string // of the header, canonical
+	scheme     string
+	prefix     string // scheme and a blank
+	origins    []origin.Origin
+	asListed   []requestOrigin // origins as most requests have them
+	classifier Classifier
+	keep       int64
+}
 
-// permit returns the Credential whose token the request may carry, or why it
-// goes out without one (step 1).
-func (t *Transport) permit(req *http.Request, m *mark, own []string) (*Credential, string, error) {
+// configure sets config.
+func (t *Transport) configure() {
+	t.base, t.key, t.scheme, t.classifier, t.keep = t.Base, t.Header, t.Scheme, t.Classifier, max(t.MaxReplayBytes, 0)
+	if t.Base == nil {
+		t.base = http.DefaultTransport
+	}
+	if t.Header == "" {
+		t.key = "Authorization"
+	}
+	t.key = http.CanonicalHeaderKey(t.key)
+	if t.Scheme == "" && t.key == "Authorization" {
+		t.scheme = "Bearer"
+	}
+	if t.Scheme == NoScheme {
+		t.scheme = ""
+	}
+	if t.scheme != "" {
+		t.prefix = t.scheme + " "
+	}
+	if t.MaxReplayBytes == 0 {
+		t.keep = defaultMaxReplayBytes
+	}
+	if t.Classifier == nil {
+		t.classifier = DefaultClassifier()
+	}
+	t.origins, t.err = parseOrigins(t.Origins)
+	for _, o := range t.origins {
+		u := o.String()
+		scheme, host, _ := strings.Cut(u, "://")
+		if !strings.HasPrefix(host, "*") {
+			t.asListed = append(t.asListed, requestOrigin{scheme, host})
+		}
+	}
+	t.validate()
+}
+
+// validate sets err if the fields do not fit together.
+func (t *Transport) validate() {
 	switch {
 	case t.err != nil:
-		return nil, "", t.err
-	case req.URL == nil:
-		return nil, "", errors.New("reauth: the request has no URL")
-	case m != nil && m.withoutToken:
-		return nil, withheldAsked, nil
-	case req.Method == http.MethodTrace:
-		return nil, withheldTrace, nil
+		t.err = fmt.Errorf("reauth: Transport.%w", t.err)
+	case t.sendsToItself():
+		t.err = errors.New("reauth: the Transport is its own Base: if it replaces http.DefaultTransport, set Base to what that was before")
+	case httpx.IsNil(t.base):
+		t.err = fmt.Errorf("reauth: Transport.Base is a nil %T", t.base)
+	case httpx.IsNil(t.classifier):
+		t.err = fmt.Errorf("reauth: Transport.Classifier is a nil %T", t.classifier)
+	case t.Credential == nil && t.CredentialFor == nil:
+		t.err = errors.New("reauth: the Transport has no Credential: set Credential or CredentialFor")
+	case !isToken(t.key):
+		t.err = fmt.Errorf("reauth: Transport.Header %q is not the name of a header", bounded(t.Header, 100))
+	case t.scheme != "" && !isToken(t.scheme):
+		t.err = fmt.Errorf("reauth: Transport.Scheme %q is not an authentication scheme", bounded(t.Scheme, 100))
 	}
-	cred := t.Credential
-	if t.CredentialFor == nil && m.within(cred) {
-		return nil, withheldRefresh, nil
-	}
-	withheld, insecure := t.destination(req)
-	if withheld != "" {
-		return nil, withheld, nil
-	}
-	if t.CredentialFor != nil {
-		var err error
-		if cred, err = t.CredentialFor(req); err != nil {
-			return nil, "", mask.Err("reauth: CredentialFor: ", err)
-		} else if cred == nil {
-			return nil, "", errors.New("reauth: CredentialFor returned no Credential for the request: see WithoutToken for one that needs none")
-		} else if m.within(cred) {
-			return nil, withheldRefresh, nil
-		}
-	}
-	if !t.Override && t.foreign(req.Context(), own, cred) {
-		return nil, withheldOwn, nil
-	}
-	return cred, "", insecure
 }
 
-// foreign reports whether there is a credential among the values that is not one
-// of cred's (step 1). A Credential that has not had a token yet has to get one
-// before it can tell: client-go reads the same file, and is the first to.
-func (t *Transport) foreign(ctx context.Context, own []string, cred *Credential) bool {
-	for _, v := range own {
-		if v = bare(v); v == "" || v == Placeholder || t.scheme != "" && strings.EqualFold(v, t.scheme) {
-			continue
-		}
-		if cred.held.Load() == nil {
-			_, _ = cred.hold(ctx)
-		}
-		if !cred.knows(v) {
+// sendsToItself reports whether t is its own Base, as if it replaces
+// http.DefaultTransport and its Base is nil, or through other Transports.
+func (t *Transport) sendsToItself() bool {
+	base := t.base
+	for range 100 {
+		next, ok := base.(*Transport)
+		switch {
+		case !ok || next == nil:
+			return false
+		case next == t:
 			return true
 		}
-	}
-	return false
-}
-
-// ours reports whether there is a token of Credential's among the values. With
-// CredentialFor it cannot be known: whose request it is may not be asked of one
-// that carries no token.
-func (t *Transport) ours(own []string) bool {
-	for _, v := range own {
-		if t.CredentialFor == nil && t.Credential.knows(bare(v)) {
-			return true
-		}
-	}
-	return false
-}
-
-// An outgoing request is the caller's with a header of its own, in which all but
-// one value are the caller's too.
-type outgoing struct {
-	http.Request
-	value [1]string
-}
-
-// send sends the request with the token through Base (step 3, and 7). plain is
-// what survey says of its headers.
-func (t *Transport) send(req *http.Request, h *held, body io.ReadCloser, plain bool) (*http.Response, error) {
-	out := &outgoing{Request: *req, value: [1]string{t.value(h)}}
-	out.Body = body
-	if plain {
-		out.Header = maps.Clone(req.Header) // copies memory, and hashes nothing
-	} else {
-		out.Header = make(http.Header, len(req.Header)+1)
-		copyHeader(out.Header, req.Header, t.key)
-	}
-	out.Header[t.key] = out.value[:]
-	resp, err := t.base.RoundTrip(&out.Request)
-	if resp == nil {
-		if err == nil {
-			err = errNoResponse(t.base)
-		}
-		return nil, err
-	}
-	resp.Request = shown(req, resp.Request, &out.Request)
-	return resp, err
-}
-
-func errNoResponse(base http.RoundTripper) error {
-	return fmt.Errorf("reauth: Base (%T) returned neither a response nor an error", base)
-}
-
-// shown returns the request that a response shows: the caller's, so that it has
-// no token and the redirects that led to it, with the context of the copy that
-// Base made, if it made one.
-func shown(req, got, sent *http.Request) *http.Request {
-	if got == nil || got == sent || got == req {
-		return req
-	}
-	return req.WithContext(got.Context())
-}
-
-// value returns the header's value.
-func (t *Transport) value(h *held) string {
-	switch t.prefix {
-	case "Bearer ":
-		return h.bearer
-	case "":
-		return h.AccessToken
-	}
-	return t.prefix + h.AccessToken
-}
-
-// sendWithout sends the request as it is, less a Placeholder, and less a token of
-// ours that it brings along to where that must not go.
-func (t *Transport) sendWithout(req *http.Request, m *mark, why string) (*http.Response, error) {
-	out := req
-	drop := ""
-	if why == withheldOrigin || why == withheldRedirect || why == withheldTrace {
-		if t.ours(headerValues(req.Header, t.key)) {
-			drop = t.key
-		}
-	}
-	if drop != "" || hasPlaceholder(req.Header) {
-		c := *req
-		c.Header = make(http.Header, len(req.Header))
-		copyHeader(c.Header, req.Header, drop)
-		out = &c
-	}
-	resp, err := t.base.RoundTrip(out)
-	if resp == nil {
-		if err == nil {
-			err = errNoResponse(t.base)
-		}
-		m.record(Outcome{Withheld: why, Err: mask.Err("reauth: Base: ", err, t.secrets(req)...)})
-		return nil, err
-	}
-	resp.Request = shown(req, resp.Request, out)
-	o := Outcome{First: attempt(resp, nil, t.requestID(resp, t.secrets(req))), Withheld: why}
-	if why == withheldAsked || why == withheldRefresh {
-		m.forget(resp)
-		m.record(o)
-		return resp, err
-	}
-	if resp.StatusCode == http.StatusUnauthorized {
-		if rej, _ := t.classify(req, resp, nil, nil); rej != nil {
-			o.Rejection, o.First.RequestID = *rej, rej.RequestID
-		}
-		o.NoRetry = why
-	}
-	t.tell(req, resp, &o)
-	return resp, err
-}
-
-// classify returns the Rejection that resp is, if it is one, and the body that
-// was read ahead for it (step 4). h is what was sent, nil if that was no token of
-// ours; before is what was sent before that.
-func (t *Transport) classify(req *http.Request, resp *http.Response, h, before *held) (*Rejection, *peek) {
-	if resp == nil || t.Classifier == nil && resp.StatusCode != http.StatusUnauthorized {
-		return nil, nil
-	}
-	if resp.StatusCode == http.StatusProxyAuthRequired { // of the proxy's credentials, not ours
-		return nil, nil
-	}
-	body := resp.Body
-	ahead := peekable(resp, req.Context())
-	seen := *resp
-	seen.Request, seen.Body = t.redacted(req, h), http.NoBody // it is to be read through ahead
-	r := t.classifier.Classify(&seen, ahead.bytes)
-	rej := &r
-	if rej.Reason == "" {
-		if ahead != nil && !ahead.begun {
-			resp.Body = body // no one looked
-		}
-		return nil, nil
-	}
-	if rej.StatusCode == 0 {
-		rej.StatusCode = resp.StatusCode
-	}
-	if rej.Challenges == nil {
-		rej.Challenges = ParseChallenges(resp.Header)
-	}
-	if rej.Date.IsZero() {
-		rej.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	}
-	secrets := t.secrets(req, h, before)
-	rej.redact(secrets)
-	if id := safeID(ownRequestID(resp.Header, t.RequestIDHeaders), secrets); id != "" {
-		rej.RequestID = id
-	} else if rej.RequestID == "" {
-		rej.RequestID = t.requestID(resp, secrets)
-	}
-	return rej, ahead
-}
-
-// redacted returns the request as it was sent, the token taken out.
-func (t *Transport) redacted(req *http.Request, h *held) *http.Request {
-	c := *req
-	c.Body, c.GetBody = nil, nil
-	c.Header = make(http.Header, len(req.Header)+1)
-	copyHeader(c.Header, req.Header, t.key)
-	c.Header = c.Header.Clone()
-	if h != nil {
-		c.Header[t.key] = []string{t.prefix + "[redacted]"}
-	} else if own := headerValues(req.Header, t.key); len(own) > 0 {
-		scheme, _, _ := strings.Cut(strings.TrimSpace(own[0]), " ")
-		c.Header[t.key] = []string{scheme + " [redacted]"}
-		if scheme == bare(own[0]) { // no scheme, but the credential itself
-			c.Header[t.key] = []string{"[redacted]"}
-		}
-	}
-	return &c
-}
-
-// accepted takes note of a request that was not rejected.
-func (t *Transport) accepted(req *http.Request, resp *http.Response, err error, m *mark, cred *Credential, h *held) {
-	if resp == nil {
-		if m.recording() {
-			m.record(Outcome{Err: mask.Err("reauth: Base: ", err, t.secrets(req, h)...)})
-		}
-		return
-	}
-	m.forget(resp)
-	t.prove(resp, cred, h, false)
-	if m.recording() {
-		m.record(Outcome{First: attempt(resp, h, t.requestID(resp, t.secrets(req, h)))})
-	}
-}
-
-// prove tells the Credential of a token that a server has accepted. An error of
-// the server's own says nothing about the token.
-func (t *Transport) prove(resp *http.Response, cred *Credential, h *held, retry bool) {
-	if resp.StatusCode < 400 && h.learns(retry) {
-		date, _ := http.ParseTime(resp.Header.Get("Date"))
-		cred.accepted(h, retry, date)
-	}
-}
-
-// An exchange is a request that was rejected, on its way to the retry.
-type exchange struct {
-	t     *Transport
-	req   *http.Request
-	plain bool           // what survey says of its headers
-	resp  *http.Response // the rejection
-	ahead *peek          // its body
-	body  *replay        // of the request; nil if it needs none
-	cred  *Credential
-	held  *held         // what was rejected
-	next  *held         // what replaces it
-	again io.ReadCloser // the body of the retry
-	began time.Time     // when the rejection came
-	delay time.Duration // before the retry: jittered, or Retry-After
-	Outcome
-}
-
-// Why there is no retry, besides what a Rejection says.
-const (
-	noToken      = "there is no fresh token"
-	noTime       = "the request's deadline is nearer than the retry"
-	noPatience   = "the server asks for more than 5s until the next try"
-	callerGone   = "the request's context ended"
-	endedSession = "the request belongs to a session that has ended"
-	tokenGone    = "the fresh token expired before the retry"
-	bodyLost     = "more of the body was sent than is kept: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue"
-	bodyFailed   = "the body cannot be sent again"
-)
-
-// giveUp notes why there is no retry.
-func (x *exchange) giveUp(why string, err error) bool {
-	x.NoRetry, x.Err = why, err
-	return false
-}
-
-// renew has the token replaced (step 5). The rejection is read to its end
-// before: held open, it could keep the connection that the refresh needs.
-func (x *exchange) renew() bool {
-	if r := x.Rejection.Reason; !r.Refreshable() {
-		return x.giveUp("a fresh token does not cure "+string(r), nil)
-	}
-	x.ahead.bytes()
-	x.delay = retryWait(x.t.RetryWait)
-	after, asked := x.retryAfter()
-	if asked {
-		x.delay = after
-	}
-	// The default wait is short beside a refresh, so for that the deadline is
-	// looked at when the token is there.
-	if (asked || x.t.RetryWait > 0) && !x.bearable(x.delay) {
-		x.cred.renewSoon(x.req.Context(), x.held.Token, x.Rejection) // for the next request
-		return false
-	}
-	next, err := x.cred.renew(x.req.Context(), x.held.Token, x.Rejection)
-	if err != nil {
-		return x.giveUp(noToken, err)
-	}
-	x.next = next
-	return true
-}
-
-// bearable reports whether there is time to wait so long before the retry, and
-// notes why not.
-func (x *exchange) bearable(wait time.Duration) bool {
-	if _, ok := x.retryAfter(); ok && wait > maxRetryAfter {
-		return x.giveUp(noPatience, nil)
-	}
-	if end, ok := x.req.Context().Deadline(); ok && time.Until(end) <= wait {
-		return x.giveUp(noTime, nil)
-	}
-	return true
-}
-
-// wait waits before the retry (step 6), if the caller can. Then it looks again
-// for the newest token.
-func (x *exchange) wait() bool {
-	ctx := x.req.Context()
-	wait := x.delay
-	if _, ok := x.retryAfter(); ok {
-		wait = max(0, wait-time.Since(x.began))
-	}
-	if !x.bearable(wait) {
-		return false
-	}
-	if x.body.isLost() { // it will not come back while we wait
-		return x.giveUp(bodyLost, nil)
-	}
-	if wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return x.giveUp(callerGone, context.Cause(ctx))
-		}
-	}
-	if x.cred.ended(x.held.Token) || x.cred.ended(x.next.Token) {
-		return x.giveUp(endedSession, ErrLoggedOut)
-	}
-	newest, err := x.cred.hold(ctx)
-	switch {
-	case err != nil:
-		return x.giveUp(tokenGone, err)
-	case newest.session != x.held.session:
-		return x.giveUp(endedSession, ErrLoggedOut)
-	case newest.AccessToken == x.held.AccessToken:
-		return true // somebody Set the rejected token again: the fresh one is better
-	case x.next.claims != "" && x.next.claims != newest.claims && x.next.usable(time.Now()):
-		return true // the newest may lack them
-	}
-	x.next = newest
-	return true
-}
-
-// retryWait returns the default wait, or w, jittered by half.
-func retryWait(w time.Duration) time.Duration {
-	switch {
-	case w < 0:
-		return 0
-	case w == 0:
-		w = defaultRetryWait
-	}
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(min(w, maxPause)),
-		backoff.WithRandomizationFactor(0.5),
-		backoff.WithMaxElapsedTime(0),
-	).NextBackOff()
-}
-
-// retryAfter returns the Retry-After of the rejection. A date is held against the
-// server's clock where that is known.
-func (x *exchange) retryAfter() (time.Duration, bool) {
-	now := x.Rejection.Date
-	if now.IsZero() {
-		now = x.began
-	}
-	return retryafter.Parse(x.resp.Header, now)
-}
-
-// rewind prepares the body of the retry (step 7).
-func (x *exchange) rewind() bool {
-	switch body := x.req.Body; {
-	case body == nil || body == http.NoBody:
-		x.again = body
-	case x.req.GetBody != nil:
-		again, err := x.req.GetBody()
-		if err == nil && again == nil {
-			err = errors.New("it returned no body")
-		}
-		if err != nil {
-			return x.giveUp(bodyFailed, mask.Err("reauth: GetBody: ", err, x.t.secrets(x.req, x.held, x.next)...))
-		}
-		x.again = again
-	default:
-		var ok bool
-		if x.again, ok = x.body.supersede(); !ok {
-			return x.giveUp(bodyLost, nil)
+		if base = next.Base; base == nil {
+			base = http.DefaultTransport
 		}
 	}
 	return true
 }
 
-// retry sends the request for the second and last time (step 7).
-func (x *exchange) retry() (*http.Response, error) {
-	closeBody(x.resp.Body)
-	resp, err := x.t.send(x.req, x.next, x.again, x.plain)
-	x.Took = time.Since(x.began)
-	if resp == nil {
-		x.Err = mask.Err("reauth: the retry failed: ", err, x.t.secrets(x.req, x.held, x.next)...)
-		x.t.tell(x.req, nil, &x.Outcome)
-		return nil, err
-	}
-	if rej, _ := x.t.classify(x.req, resp, x.next, x.held); rej == nil {
-		secrets := x.t.secrets(x.req, x.held, x.next)
-		id := x.t.requestID(resp, secrets)
-		if id == "" && resp.StatusCode >= 400 { // an error, and no stream
-			id = safeID(RequestID(resp), secrets)
+// isToken reports whether s is a token of RFC 9110 §5.6.2, as the names of headers and
+// schemes are.
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
 		}
-		x.Retry = attempt(resp, x.next, id)
-		x.t.prove(resp, x.cred, x.next, true)
-	} else {
-		x.Retry = attempt(resp, x.next, rej.RequestID)
-		x.Err = fmt.Errorf("reauth: the fresh token was rejected too (%s)", rej.Reason)
-		x.cred.refused(x.next, true, *rej)
 	}
-	x.t.tell(x.req, resp, &x.Outcome)
-	return resp, err
-}
-
-// handBack returns the rejection, as if no one had looked at it; or, if the
-// caller has gone, the cause of that.
-func (x *exchange) handBack() (*http.Response, error) {
-	x.body.pass()
-	x.Took = time.Since(x.began)
-	ctx := x.req.Context()
-	if x.Rejection.Reason.Refreshable() && ctx.Err() != nil {
-		x.Err = context.Cause(ctx)
-		closeBody(x.resp.Body)
-		x.t.tell(x.req, nil, &x.Outcome)
-		return nil, x.Err
-	}
-	x.t.tell(x.req, x.resp, &x.Outcome)
-	return x.resp, nil
-}
-
-// refuse fails a request that was not sent.
-func refuse(req *http.Request, err error) error {
-	closeBody(req.Body)
-	markOf(req.Context()).record(Outcome{Err: err})
-	return err
-}
-
-func closeBody(body io.Closer) {
-	if body != nil {
-		_ = body.Close()
-	}
+	return s != ""
 }

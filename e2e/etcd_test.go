@@ -154,7 +154,7 @@ type keyValues struct {
 // that was not used for the time of --auth-token-ttl.
 func (e *etcd) forget(t *testing.T, cred *reauth.Credential) {
 	t.Helper()
-	tok, err := cred.Peek()
+	tok, err := cred.Current()
 	require.NoError(t, err)
 	require.NotEmpty(t, e.says(t, `"deleted a simple token".*`+regexp.QuoteMeta(tok.AccessToken)))
 }
@@ -227,7 +227,7 @@ func TestAnEtcdUserWithAnotherPasswordLogsInWithThat(t *testing.T) {
 	}
 	assert.Equal(t, 10, wire.count("", http.StatusUnauthorized))
 	assert.EqualValues(t, 1, e.logins.Load()-before, "a wrong password is not tried again")
-	_, err := rt.Credential.Peek()
+	_, err := rt.Credential.Current()
 	assert.ErrorContains(t, err, "authentication failed")
 
 	password.Store("third")

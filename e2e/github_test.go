@@ -254,7 +254,7 @@ func TestGitHubTokenNeverFollowsADownloadToAnotherHost(t *testing.T) {
 			assert.Equal(t, storage+"/archive", link.String())
 			o, ok := reauth.OutcomeOf(resp.Response)
 			require.True(t, ok)
-			assert.True(t, o.Cured())
+			assert.True(t, o.Recovered())
 			if tt.unlisted {
 				// To the Transport this is a request like any other: only Origins can
 				// tell it that storage is no place for the token.
@@ -373,7 +373,7 @@ func TestNoGitHubAssetFromAPipeIsCutOrSwapped(t *testing.T) {
 	_, err = upload(t.Context(), client, large)
 	status, o := githubOutcome(t, err, nil)
 	assert.Equal(t, http.StatusUnauthorized, status)
-	assert.Contains(t, o.NoRetry, "MaxReplayBytes")
+	assert.Contains(t, o.NotRetried, "MaxReplayBytes")
 	assert.Equal(t, 4, rig.api.Sends())
 
 	got, err = upload(t.Context(), client, large)

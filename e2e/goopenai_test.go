@@ -178,7 +178,7 @@ func TestGoOpenAIRequestIDIsNotLostWithASuccess(t *testing.T) {
 	rig.issuer.Revoke()
 	_, err = goOpenAIChat(ctx, client, "hello")
 	require.NoError(t, err)
-	assert.True(t, last().Cured())
+	assert.True(t, last().Recovered())
 	assert.Equal(t, rig.wire.last(2), []string{last().First.RequestID, last().Retry.RequestID})
 }
 

@@ -28,7 +28,7 @@ import (
 func TestKubernetesRefusalForGoodIsTwoSendsAndShowsBothAuditIDs(t *testing.T) {
 	t.Parallel()
 	k := newKubeAPI(t, "a")
-	cred := &reauth.Credential{Refresher: k.issuer, Logger: discard, Pace: func(int) time.Duration { return time.Hour }}
+	cred := &reauth.Credential{Refresher: k.issuer, Logger: discard, MinBackoff: time.Hour}
 	maps := k.client(t, k.config(quickly(cred)))
 	_, err := maps.List(t.Context(), metav1.ListOptions{})
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestKubernetesRefusalForGoodIsTwoSendsAndShowsBothAuditIDs(t *testing.T) {
 	sent = k.since(before + 2)
 	require.Len(t, sent, 1)
 	assert.Equal(t, sent[0].auditID, outcome().RequestID())
-	assert.NotEmpty(t, outcome().NoRetry)
+	assert.NotEmpty(t, outcome().NotRetried)
 	assert.Equal(t, 2, k.issuer.Refreshes())
 
 	k.issuer.Refuse(false)
@@ -160,8 +160,8 @@ func TestKubernetesClientWithoutATokenNeitherSendsNorRepeats(t *testing.T) {
 	t.Parallel()
 	k := newKubeAPI(t, "a")
 	k.issuer.Down(true)
-	refreshes := make(chan reauth.Refresh, 10)
-	cred := &reauth.Credential{Refresher: k.issuer, Logger: discard, OnRefresh: func(r reauth.Refresh) { refreshes <- r }}
+	refreshes := make(chan reauth.RefreshInfo, 10)
+	cred := &reauth.Credential{Refresher: k.issuer, Logger: discard, OnRefresh: func(_ context.Context, r reauth.RefreshInfo) { refreshes <- r }}
 	maps := k.client(t, k.config(quickly(cred)))
 	_, err := maps.List(t.Context(), metav1.ListOptions{})
 	var failure *reauth.RefreshError

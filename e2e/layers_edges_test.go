@@ -192,11 +192,11 @@ func TestGoRetryablehttpNeverHammersAnIssuerThatIsDown(t *testing.T) {
 	issuer.Down(true)
 	api := reauthtest.NewAPI(issuer, nil)
 	t.Cleanup(api.Close)
-	refreshes := make(chan reauth.Refresh, 10)
+	refreshes := make(chan reauth.RefreshInfo, 10)
 	cred := &reauth.Credential{
 		Refresher: issuer, Logger: discard,
-		Pace:      func(int) time.Duration { return time.Hour },
-		OnRefresh: func(r reauth.Refresh) { refreshes <- r },
+		MinBackoff: time.Hour,
+		OnRefresh:  func(_ context.Context, r reauth.RefreshInfo) { refreshes <- r },
 	}
 	client := &http.Client{Transport: persistent(quickly(cred))}
 	_, err := client.Get(api.URL())
@@ -270,7 +270,7 @@ func TestNoCacheAboveReauthHoldsA401(t *testing.T) {
 		_, _ = io.WriteString(w, "held")
 	}))
 	t.Cleanup(api.Close)
-	cred := &reauth.Credential{Refresher: issuer, Logger: discard, Pace: func(int) time.Duration { return time.Hour }}
+	cred := &reauth.Credential{Refresher: issuer, Logger: discard, MinBackoff: time.Hour}
 	stored := httpcache.NewMemoryCache()
 	client := &http.Client{Transport: &httpcache.Transport{Transport: quickly(cred), Cache: stored}}
 	get := func() (status int, body string, sends int) {

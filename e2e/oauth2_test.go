@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -94,7 +95,7 @@ func TestAThousandCallersOverTenExpiriesNeverSeeA401NorLoseTheLogin(t *testing.T
 		assert.Zero(t, server.refused.Load(), "no refresh token was presented twice")
 		assert.GreaterOrEqual(t, server.refreshes.Load(), int32(expiries-1))
 		assert.LessOrEqual(t, server.refreshes.Load(), int32(expiries+1), "one for each expiry")
-		tok, err := cred.Renew(t.Context(), mustToken(t, cred), reauth.Rejection{Reason: reauth.ReasonRevoked})
+		tok, err := cred.Refresh(t.Context(), reauth.Stale{Token: mustToken(t, cred), Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 		require.NoError(t, err, "the family lives")
 		assert.True(t, server.active(t.Context(), tok.AccessToken))
 	})
@@ -171,7 +172,7 @@ func TestARefreshWhoseAnswerIsLostDoesNotHaveTheFamilyRevoked(t *testing.T) {
 	assert.EqualValues(t, 1, server.asked.Load()-before, "the refresh token was sent once")
 	assert.Zero(t, server.refused.Load())
 	var failure *reauth.RefreshError
-	_, err := cred.Peek()
+	_, err := cred.Current()
 	require.ErrorAs(t, err, &failure)
 	assert.True(t, failure.Permanent())
 	assert.ErrorContains(t, err, "the answer was lost")
@@ -190,7 +191,7 @@ func TestARefreshThatIsAnsweredLateIsNotSentAgain(t *testing.T) {
 	server := newAuthServer(t, time.Hour)
 	var slow atomic.Bool
 	answer := make(chan struct{})
-	landed := make(chan reauth.Refresh, 10)
+	landed := make(chan reauth.RefreshInfo, 10)
 	address, cred, client := signedIn(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/token" && slow.Load() {
 			<-answer
@@ -198,7 +199,7 @@ func TestARefreshThatIsAnsweredLateIsNotSentAgain(t *testing.T) {
 		server.ServeHTTP(w, r)
 	}), func(c *reauth.Credential) {
 		c.RefreshTimeout = 50 * time.Millisecond
-		c.OnRefresh = func(r reauth.Refresh) { landed <- r }
+		c.OnRefresh = func(_ context.Context, r reauth.RefreshInfo) { landed <- r }
 	})
 	first := mustToken(t, cred)
 
@@ -230,7 +231,7 @@ func TestADeadLoginIsToldOnceAndCuredByAnother(t *testing.T) {
 		assert.Equal(t, http.StatusUnauthorized, fetch(t, client, address+"/"))
 	}
 	assert.EqualValues(t, 1, server.asked.Load()-before)
-	_, err := cred.Peek()
+	_, err := cred.Current()
 	assert.ErrorContains(t, err, "invalid_grant")
 	var failure *reauth.RefreshError
 	assert.True(t, errors.As(err, &failure) && failure.Permanent())

@@ -290,7 +290,7 @@ func TestOpenAIRetriesAndOursNeitherMultiplyNorGetInEachOthersWay(t *testing.T) 
 func TestOpenAICallsDoNotRepeatA401ThatIsNotRetried(t *testing.T) {
 	t.Parallel()
 	rig := newSDKRig(t, openaiServer(&gate{}), func(rig *sdkRig) {
-		rig.cred.Pace = func(int) time.Duration { return time.Hour }
+		rig.cred.MinBackoff = time.Hour
 	})
 	client := openaiClient(rig)
 	_, err := openaiChat(t.Context(), &client, "hello")

@@ -194,7 +194,7 @@ func TestAProxysModifyResponseIsNotWithoutTheOutcome(t *testing.T) {
 	rig.issuer.Revoke()
 	resp, _, _ := rig.send(t, http.MethodGet, "")
 	o := received(t, outcomes)
-	assert.True(t, o.Cured())
+	assert.True(t, o.Recovered())
 	assert.Equal(t, resp.Header.Get("X-Request-Id"), o.RequestID())
 	assert.NotEmpty(t, o.First.RequestID)
 	assert.NotEqual(t, o.First.RequestID, o.RequestID())

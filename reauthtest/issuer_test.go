@@ -95,7 +95,7 @@ func TestExpiredTokenIsNeverSent(t *testing.T) {
 	assert.Equal(t, 200, resp.StatusCode)
 	assert.Equal(t, []int{200}, statuses(w.api))
 
-	tok, err := w.cred.Peek()
+	tok, err := w.cred.Current()
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now().Add(time.Hour), tok.Expiry, time.Minute)
 	assert.Equal(t, "Bearer", tok.TokenType)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/reauth-go/reauth"
-	"github.com/reauth-go/reauth/internal/lost"
 )
 
 // Chain returns a Refresher that asks the given ones in order and takes the first
@@ -22,9 +21,8 @@ import (
 // hangs uses up the time of the refresh for all that follow: put it last.
 //
 // It is asked again when the most patient of those wishes that another try may
-// cure. A refresh token goes back only to the one that it came from, once that is
-// known, not to one that has called it dead, and to none once an answer to it was
-// lost.
+// help. A refresh token goes back only to the one that it came from, once that is
+// known, or that lost an answer to it, and not to one that has called it invalid.
 func Chain(refreshers ...reauth.Refresher) reauth.Refresher {
 	if len(refreshers) == 0 {
 		return failing(errors.New("refresher.Chain has no Refresher in it"))
@@ -51,7 +49,6 @@ type known struct {
 
 const (
 	maxKnown = 64 // for as many Credentials that share a Chain
-	nobody   = -1 // no link is to have the refresh token any more
 )
 
 func (c *chain) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
@@ -96,9 +93,8 @@ func (c *chain) ask(ctx context.Context, i int, link reauth.Refresher, stale rea
 	switch {
 	case reauth.IsPermanent(err):
 		c.note(mine.Token.RefreshToken, i, true)
-	case mine.Token.RefreshToken != "" && lost.Answer(err):
-		c.note(mine.Token.RefreshToken, nobody, false)
-		err = lostError{err}
+	case reauth.IsAnswerLost(err):
+		c.note(mine.Token.RefreshToken, i, false) // another link must not present it
 	}
 	if err != nil {
 		return reauth.Token{}, err
@@ -163,13 +159,6 @@ func (c *chain) note(refreshToken string, link int, dead bool) {
 	}
 }
 
-// A lostError is of a link that lost the answer to a refresh token. The Credential
-// is not to hear of it while others may have a token: the chain sees to it that
-// the refresh token is not sent again.
-type lostError struct{ error }
-
-func (e lostError) Unwrap() error { return e.error }
-
 // A chainError is that of each link.
 type chainError []error
 
@@ -187,7 +176,7 @@ func (e chainError) Error() string {
 func (e chainError) Unwrap() []error {
 	var passing []error
 	for _, err := range e {
-		if !reauth.IsPermanent(err) && !errors.As(err, new(lostError)) {
+		if !reauth.IsPermanent(err) {
 			passing = append(passing, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package refresher_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -47,7 +48,7 @@ func TestNoRotatedKeyIsOverlooked(t *testing.T) {
 				}
 				status, o := localGet(t, rt)
 				assert.Equal(t, http.StatusOK, status)
-				assert.True(t, o.Cured())
+				assert.True(t, o.Recovered())
 				status, o = localGet(t, rt)
 				assert.Equal(t, http.StatusOK, status)
 				assert.Zero(t, o, "no other rejection")
@@ -69,7 +70,7 @@ func TestNoPauseGrowsForAFileThatHasNoNewKeyYet(t *testing.T) {
 				cred := &reauth.Credential{
 					Refresher: refresher.DotEnv(path, "KEY"),
 					Logger:    localDiscard,
-					OnRefresh: func(reauth.Refresh) { asked++ },
+					OnRefresh: func(context.Context, reauth.RefreshInfo) { asked++ },
 				}
 				require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "key-1"}))
 				rt := &reauth.Transport{Base: &localAPI{accepts: func(string) bool { return false }}, Credential: cred, Logger: localDiscard}

@@ -264,18 +264,13 @@ func (e *endpoint) explain(err error, g grant, secrets []string) error {
 		return told
 	case e.ctx.Err() != nil:
 		cause := context.Cause(e.ctx)
-		text := "the token endpoint has not answered: " + mask.ErrorText(cause)
+		told := error(mask.WithText("the token endpoint has not answered: "+mask.ErrorText(cause), cause))
 		if e.lost && g.once {
-			cause = errors.Join(cause, io.ErrUnexpectedEOF)
+			return reauth.AnswerLost(told)
 		}
-		return mask.WithText(text, cause)
+		return told
 	case e.lost && g.once:
-		// Whatever broke the connection, this is what the Credential knows it by.
-		return mask.WithText(told.Error(), errors.Join(err, io.ErrUnexpectedEOF))
-	case g.once:
-		// Nothing was sent, though a TLS handshake that broke looks like it; or what
-		// was answered is no token.
-		return mask.WithText(told.Error(), nil)
+		return reauth.AnswerLost(told)
 	default:
 		return told
 	}
@@ -340,6 +335,9 @@ func explain(err error, g grant, secrets []string) error {
 	told := error(mask.WithText(b.String(), err))
 	renewable, known := hopeless[code]
 	if known && !(renewable && g.fresh) && status < 500 && status != http.StatusTooManyRequests {
+		if code == "invalid_grant" && g.once { // RFC 6749 §5.2
+			return reauth.LoginEnded(told)
+		}
 		return reauth.Permanent(told)
 	}
 	if wait, ok := retryafter.Of(refused.Response); ok && wait > 0 {

@@ -648,11 +648,11 @@ func TestRotatedRefreshTokenIsNotLostToATimeoutOnASocket(t *testing.T) {
 				return resp, nil
 			}}
 			o, _ := listen(t, server)
-			told := make(chan reauth.Refresh, 3)
+			told := make(chan reauth.RefreshInfo, 3)
 			deadline := oauthDeadline{t.Context(), make(chan struct{})}
 			cred := oauthCredential(t, o)
 			cred.BaseContext = func() context.Context { return deadline }
-			cred.OnRefresh = func(r reauth.Refresh) { told <- r }
+			cred.OnRefresh = func(_ context.Context, r reauth.RefreshInfo) { told <- r }
 
 			go func() {
 				<-arrived
@@ -673,7 +673,7 @@ func TestRotatedRefreshTokenIsNotLostToATimeoutOnASocket(t *testing.T) {
 			assert.Equal(t, "R0", server.only(t).form.Get("refresh_token"))
 
 			deadline.passed = make(chan struct{})
-			tok, err = cred.Renew(t.Context(), tok, reauth.Rejection{Reason: reauth.ReasonRevoked})
+			tok, err = cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 			require.NoError(t, err)
 			assert.Equal(t, "T2", tok.AccessToken)
 			assert.False(t, rotating.revoked)

@@ -210,7 +210,7 @@ func TestNoClaimOfAnAPIIsKeptFromTheProgram(t *testing.T) {
 	require.NoError(t, rt.Credential.Set(t.Context(), reauth.Token{AccessToken: "old"}))
 	status, o := localGet(t, rt)
 	require.Equal(t, http.StatusOK, status)
-	assert.True(t, o.Cured())
+	assert.True(t, o.Recovered())
 	data, err := hex.DecodeString(second)
 	require.NoError(t, err)
 	assert.Contains(t, string(data), `"claims":"{\"a\":1}"`)
@@ -320,7 +320,7 @@ func TestNoChildOutlivesItsRefresh(t *testing.T) {
 	end()
 	localWithin(t, time.Minute, func() {
 		assert.ErrorIs(t, <-failed, context.Canceled)
-		assert.NoError(t, cred.Close(t.Context()), "it has returned")
+		assert.NoError(t, cred.Shutdown(t.Context()), "it has returned")
 	})
 	dead(t, conn)
 }

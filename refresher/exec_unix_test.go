@@ -95,5 +95,5 @@ func TestNoProgramsNewTokenIsOverlooked(t *testing.T) {
 	now.Store("key-2")
 	status, o := localGet(t, rt)
 	assert.Equal(t, 200, status)
-	assert.True(t, o.Cured())
+	assert.True(t, o.Recovered())
 }

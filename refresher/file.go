@@ -38,7 +38,7 @@ func DotEnv(path, name string) reauth.Refresher {
 		if !ok {
 			return reauth.Token{}, fmt.Errorf("it has no %s", name)
 		}
-		tok, err := checked(reauth.Token{AccessToken: access})
+		tok, err := fromText(access)
 		if err != nil {
 			return reauth.Token{}, fmt.Errorf("%s: %w", name, err)
 		}

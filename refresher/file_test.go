@@ -1,6 +1,7 @@
 package refresher_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -285,7 +286,7 @@ func TestNoFirstJWTIsDroppedByAFastClock(t *testing.T) {
 		asked := 0
 		api := &localAPI{accepts: func(string) bool { return true }, date: func() time.Time { return time.Now().Add(-2 * time.Hour) }}
 		rt := through(refresher.File(path), api)
-		rt.Credential.OnRefresh = func(reauth.Refresh) { asked++ }
+		rt.Credential.OnRefresh = func(context.Context, reauth.RefreshInfo) { asked++ }
 		for range 30 { // of the hour that the server gives it
 			status, _ := localGet(t, rt)
 			require.Equal(t, http.StatusOK, status)
@@ -332,7 +333,7 @@ func TestNoTokenThatIsStillGoodIsAFailure(t *testing.T) {
 		asked := 0
 		api := &localAPI{accepts: func(string) bool { return true }}
 		rt := through(refresher.File(path), api)
-		rt.Credential.OnRefresh = func(e reauth.Refresh) {
+		rt.Credential.OnRefresh = func(_ context.Context, e reauth.RefreshInfo) {
 			asked++
 			assert.NoError(t, e.Err)
 		}
@@ -414,6 +415,6 @@ func TestNoRotatedFileCostsTheCallerA401(t *testing.T) {
 		now.Store(fmt.Sprint("key-", n))
 		status, o := localGet(t, rt)
 		require.Equal(t, http.StatusOK, status)
-		require.True(t, o.Cured())
+		require.True(t, o.Recovered())
 	}
 }

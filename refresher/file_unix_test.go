@@ -117,7 +117,7 @@ func TestNoRenameByAnotherProcessIsOverlooked(t *testing.T) {
 	now.Store("key-2")
 	status, o := localGet(t, rt)
 	assert.Equal(t, http.StatusOK, status)
-	assert.True(t, o.Cured())
+	assert.True(t, o.Recovered())
 }
 
 // A kubelet writes a new directory, and swaps the link ..data to it; the token is
@@ -154,7 +154,7 @@ func TestNoSwapOfAProjectedVolumeIsOverlooked(t *testing.T) {
 		time.Sleep(time.Second)
 		status, o = localGet(t, rt)
 		assert.Equal(t, http.StatusOK, status)
-		assert.True(t, o.Cured())
+		assert.True(t, o.Recovered())
 	})
 }
 

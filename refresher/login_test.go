@@ -46,7 +46,7 @@ func TestNoExpiredTokenHidesALinkThatHasAGoodOne(t *testing.T) {
 	cred := &reauth.Credential{Logger: localDiscard, Refresher: refresher.Chain(refresher.File(path), counting("fresh"))}
 	old := reauth.Token{AccessToken: "old"}
 	require.NoError(t, cred.Set(t.Context(), old))
-	tok, err := cred.Renew(t.Context(), old, deadToken)
+	tok, err := cred.Refresh(t.Context(), reauth.Stale{Token: old, Rejection: deadToken})
 	require.NoError(t, err)
 	assert.Equal(t, "fresh-1", tok.AccessToken)
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
@@ -82,6 +83,11 @@ func (o OAuth2) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 // claims that a challenge asks for, but no scope, which can only be what was
 // granted (RFC 6749 §6).
 //
+// If the answer to an earlier call was lost, the server may have used the refresh
+// token up, and may end the login if it is presented again (RFC 9700 §4.14.2). It is
+// presented again when the access token was rejected or has expired, since without
+// that the login is lost for certain.
+//
 // If ctx's deadline passes while the server has the refresh token, Refresh waits
 // for the answer up to a minute longer, as it may bring the next refresh token.
 // A Credential does not wait so long, and uses what still comes.
@@ -89,8 +95,25 @@ func (o *OAuth2) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token,
 	if stale.Token.RefreshToken == "" {
 		return reauth.Token{}, reauth.Permanent(errors.New("there is no refresh token: log in, with DeviceLogin for instance, and hand the token to Credential.Set"))
 	}
+	if left := usableFor(stale); !stale.AnswerLostAt.IsZero() && left > 0 {
+		err := fmt.Errorf("the answer to a refresh was lost at %s: the refresh token may be used up, and is presented again when the access token is of no more use", stale.AnswerLostAt.UTC().Format(time.RFC3339))
+		return reauth.Token{}, again{err, left}
+	}
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {stale.Token.RefreshToken}}
 	return o.ask(ctx, stale, grant{form: form, once: true})
+}
+
+// usableFor returns for how long the stale access token may still be used; at most a
+// day.
+func usableFor(stale reauth.Stale) time.Duration {
+	const day = 24 * time.Hour
+	switch {
+	case stale.Token.AccessToken == "" || stale.Rejection.Reason != "":
+		return 0
+	case stale.Token.Expiry.IsZero():
+		return day
+	}
+	return min(time.Until(stale.Token.Expiry), day)
 }
 
 // ClientCredentials returns a Refresher of the client credentials grant (RFC 6749
@@ -287,8 +310,8 @@ func widened(stale reauth.Stale, scoped bool, get func(scopes []string, claims s
 func asked(rej reauth.Rejection) (scopes []string, claims string) {
 	for _, c := range rej.Challenges {
 		scopes = union(scopes, strings.Fields(c.Params["scope"]))
-		if claims == "" {
-			claims = c.Params["claims"]
+		if v := c.Params["claims"]; v != "" { // the latest
+			claims = v
 		}
 	}
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {

@@ -556,7 +556,7 @@ func TestRevokedRefreshTokenIsNotSentAgainAndAgain(t *testing.T) {
 		}
 		require.Len(t, server.seen(), 1)
 		require.NoError(t, cred.Set(t.Context(), refresher.Token(&oauth2.Token{AccessToken: "T8", RefreshToken: "R8"})))
-		tok, err := cred.Renew(t.Context(), reauth.Token{AccessToken: "T8"}, reauth.Rejection{Reason: reauth.ReasonExpired})
+		tok, err := cred.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{AccessToken: "T8"}, Rejection: reauth.Rejection{Reason: reauth.ReasonExpired}})
 		require.NoError(t, err)
 		assert.Equal(t, "T9", tok.AccessToken)
 	})

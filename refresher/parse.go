@@ -32,7 +32,7 @@ func parse(data []byte, at time.Time) (reauth.Token, error) {
 		return reauth.Token{}, errors.New("it is empty")
 	}
 	if data[0] != '{' {
-		return checked(reauth.Token{AccessToken: string(data)})
+		return fromText(string(data))
 	}
 	return parseObject(data, at)
 }
@@ -166,7 +166,7 @@ func pointed(data []byte, pointer string, at time.Time) (reauth.Token, error) {
 	}
 	var value string
 	if json.Unmarshal(raw, &value) == nil {
-		return checked(reauth.Token{AccessToken: strings.TrimSpace(value)})
+		return fromText(strings.TrimSpace(value))
 	}
 	return parseObject(raw, at)
 }

@@ -36,7 +36,7 @@ func fixed(source string, get func() (string, error)) reauth.Refresher {
 		if err != nil {
 			return reauth.Token{}, reauth.Permanent(fmt.Errorf("%s: %w", source, err))
 		}
-		tok, err := checked(reauth.Token{AccessToken: access})
+		tok, err := fromText(access)
 		if err != nil {
 			return reauth.Token{}, reauth.Permanent(fmt.Errorf("%s: %w", source, err))
 		}

@@ -2,6 +2,7 @@ package refresher_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -107,7 +108,7 @@ func TestNoTokenThatCannotBeRefreshedIsAskedForAgain(t *testing.T) {
 		t.Run(src.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, asked := src.with(t, "key-1"), 0
-				cred := &reauth.Credential{Logger: localDiscard, Refresher: r, OnRefresh: func(reauth.Refresh) { asked++ }}
+				cred := &reauth.Credential{Logger: localDiscard, Refresher: r, OnRefresh: func(context.Context, reauth.RefreshInfo) { asked++ }}
 				api := &localAPI{accepts: func(string) bool { return false }}
 				rt := &reauth.Transport{Base: api, Credential: cred, Logger: localDiscard}
 				for range 5 {
@@ -184,7 +185,7 @@ func TestNoChangeByTheProcessItselfIsOverlooked(t *testing.T) {
 	now.Store("key-2")
 	status, o := localGet(t, rt)
 	assert.Equal(t, http.StatusOK, status)
-	assert.True(t, o.Cured())
+	assert.True(t, o.Recovered())
 	assert.Equal(t, []string{"key-1", "key-1", "key-2"}, api.sends())
 }
 

@@ -78,7 +78,7 @@ func TestTokenSourcesMemoryIsNotTheCredentials(t *testing.T) {
 		}
 		tok, err := cred.Token(t.Context())
 		require.NoError(t, err)
-		tok, err = cred.Renew(t.Context(), tok, reauth.Rejection{Reason: reauth.ReasonRevoked})
+		tok, err = cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 		require.NoError(t, err, "the source's token had not expired")
 		assert.Equal(t, "T5", tok.AccessToken)
 		assert.Equal(t, 5, made)
@@ -184,7 +184,7 @@ func TestTokenSourceDoesNotOutliveTheRefresh(t *testing.T) {
 		start := time.Now()
 		_, err := cred.Token(t.Context())
 		require.Error(t, err)
-		require.NoError(t, cred.Close(t.Context()))
+		require.NoError(t, cred.Shutdown(t.Context()))
 		assert.Equal(t, 30*time.Second, time.Since(start))
 	})
 }
@@ -209,7 +209,7 @@ func TestTokenSourceOfACredentialIsNeverStale(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, held.AccessToken, again.AccessToken)
 
-		_, err = cred.Renew(t.Context(), held, reauth.Rejection{Reason: reauth.ReasonRevoked})
+		_, err = cred.Refresh(t.Context(), reauth.Stale{Token: held, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 		require.NoError(t, err)
 		tok, err := src.Token()
 		require.NoError(t, err)

@@ -225,7 +225,7 @@ func TestWhatReauthSaysItselfIsNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	down := errors.New("issuer down")
 	closed := &reauth.Credential{Refresher: &issuer{}, Logger: discard}
-	require.NoError(t, closed.Close(context.Background()))
+	require.NoError(t, closed.Shutdown(context.Background()))
 	for name, tt := range map[string]struct {
 		url  string
 		base *reauth.Transport
@@ -321,7 +321,7 @@ func TestTheOutcomeOfTheLastTryComesThrough(t *testing.T) {
 	assert.Equal(t, 200, resp.StatusCode)
 	o, ok := reauth.OutcomeOf(resp)
 	require.True(t, ok)
-	assert.True(t, o.Cured())
+	assert.True(t, o.Recovered())
 	assert.Equal(t, "r2", o.First.RequestID)
 	assert.Equal(t, "r3", o.Retry.RequestID)
 	assert.Equal(t, o, outcome())

@@ -179,7 +179,7 @@ func newWorld(callers int) *world {
 		Refresher: &refresher.OAuth2{Config: oauth2.Config{
 			ClientID: "soak", Endpoint: oauth2.Endpoint{TokenURL: w.front.URL + token.Path},
 		}},
-		OnRefresh: func(e reauth.Refresh) {
+		OnRefresh: func(_ context.Context, e reauth.RefreshInfo) {
 			if e.Err != nil {
 				w.fail(e.Err)
 				return
@@ -204,7 +204,7 @@ func (w *world) login(ctx context.Context) error {
 }
 
 func (w *world) close(ctx context.Context) {
-	_ = w.cred.Close(ctx)
+	_ = w.cred.Shutdown(ctx)
 	w.client.CloseIdleConnections()
 	w.api.Close()
 	w.front.Close()

@@ -130,7 +130,7 @@ func (d *demo) revocation(ctx context.Context) error {
 		if r.err != nil || r.status != http.StatusOK {
 			return fmt.Errorf("a caller got status %d, error %v", r.status, r.err)
 		}
-		if r.outcome.Cured() {
+		if r.outcome.Recovered() {
 			cured++
 		}
 	}
@@ -244,8 +244,8 @@ func (d *demo) expect(got result, status int, cured bool) error {
 	switch {
 	case got.status != status:
 		return fmt.Errorf("status %d, want %d", got.status, status)
-	case o.Cured() != cured:
-		return fmt.Errorf("cured: %t, want %t", o.Cured(), cured)
+	case o.Recovered() != cured:
+		return fmt.Errorf("cured: %t, want %t", o.Recovered(), cured)
 	case cured && (o.First.RequestID == "" || o.Retry.RequestID == "" || o.First.RequestID == o.Retry.RequestID):
 		return fmt.Errorf("request ids %q and %q", o.First.RequestID, o.Retry.RequestID)
 	}

@@ -88,7 +88,7 @@ func TestUnchangedKeyIsNeverCauseForPausesThatGrow(t *testing.T) {
 		tok, err := cred.Token(t.Context())
 		require.NoError(t, err)
 		renew := func() error {
-			_, err := cred.Renew(t.Context(), tok, reauth.Rejection{Reason: reauth.ReasonRevoked})
+			_, err := cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 			return err
 		}
 		for range 10 { // F1

@@ -141,7 +141,7 @@ func TestUnchangedKeyIsReadAgainASecondLater(t *testing.T) { // W8
 		tok, err := cred.Token(t.Context())
 		require.NoError(t, err)
 		renew := func() (reauth.Token, error) {
-			return cred.Renew(t.Context(), tok, reauth.Rejection{Reason: reauth.ReasonRevoked})
+			return cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 		}
 		for range 10 { // the pause does not grow
 			_, err = renew()

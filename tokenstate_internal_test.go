@@ -21,7 +21,7 @@ func clockAsleep(t *testing.T, at time.Time, d time.Duration) time.Time {
 	return woken
 }
 
-// F6: from inside, as no test can put the machine to sleep.
+// It is an internal test, as no test can put the machine to sleep.
 func TestTokenIsNotTakenForValidAfterTheMachineSlept(t *testing.T) {
 	now := time.Now()
 	for name, expiry := range map[string]time.Time{
@@ -30,13 +30,13 @@ func TestTokenIsNotTakenForValidAfterTheMachineSlept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &Credential{}
-			h := c.newHeld(Token{AccessToken: "T1", Expiry: expiry}, now, 0)
+			h := c.newTokenState(Token{AccessToken: "T1", Expiry: expiry}, now, now)
 			assert.True(t, h.usable(now.Add(50*time.Minute)))
-			assert.False(t, h.due.passedAt(now.Add(50*time.Minute)))
+			assert.False(t, h.refreshAt.passedAt(now.Add(50*time.Minute)))
 			assert.False(t, h.usable(now.Add(time.Hour)), "awake all the time")
 
 			woken := clockAsleep(t, now.Add(time.Second), 2*time.Hour)
-			assert.True(t, h.due.passedAt(woken))
+			assert.True(t, h.refreshAt.passedAt(woken))
 			assert.False(t, h.usable(woken))
 
 			// Someone sets the wall clock back by two hours: the monotonic one knows.

@@ -1,4 +1,4 @@
-package reauth
+package peek
 
 import (
 	"context"
@@ -18,7 +18,7 @@ const (
 // A peek is a response body of which the beginning is read ahead, to classify
 // the response and to free its connection. As a body it reads as if nothing
 // had been taken: what was read ahead, then the rest.
-type peek struct {
+type Body struct {
 	ctx context.Context
 	src io.ReadCloser
 
@@ -34,18 +34,18 @@ type peek struct {
 }
 
 // peekable puts a peek in place of resp's body, if that can be read ahead.
-func peekable(resp *http.Response, ctx context.Context) *peek {
+func New(ctx context.Context, resp *http.Response) *Body {
 	if resp.Body == nil || resp.Body == http.NoBody || resp.StatusCode == http.StatusSwitchingProtocols {
 		return nil
 	}
-	p := &peek{ctx: ctx, src: resp.Body, done: make(chan struct{})}
+	p := &Body{ctx: ctx, src: resp.Body, done: make(chan struct{})}
 	resp.Body = p
 	return p
 }
 
 // bytes returns the first 64 KiB of the body, or what came of it within a
 // second. It reads at the first call and returns the same ever after.
-func (p *peek) bytes() []byte {
+func (p *Body) Bytes() []byte {
 	if p == nil {
 		return nil
 	}
@@ -71,7 +71,7 @@ func (p *peek) bytes() []byte {
 
 // readAhead reads one byte more than bytes returns, so as to see the end of a
 // body of just that length: only then is its connection used again.
-func (p *peek) readAhead() {
+func (p *Body) readAhead() {
 	defer close(p.done)
 	chunk := make([]byte, 4<<10)
 	for empty := 0; empty < 100; { // a Reader that returns nothing and no error spins no longer
@@ -92,7 +92,7 @@ func (p *peek) readAhead() {
 
 // Read hands on what was read ahead, waits for a Read that is still under way,
 // and goes on where that ended.
-func (p *peek) Read(b []byte) (int, error) {
+func (p *Body) Read(b []byte) (int, error) {
 	n, err, ok := p.ahead(b)
 	if !ok && p.begun {
 		<-p.done
@@ -105,7 +105,7 @@ func (p *peek) Read(b []byte) (int, error) {
 }
 
 // ahead reads from what was read ahead, and reports false where that is all gone.
-func (p *peek) ahead(b []byte) (n int, err error, ok bool) {
+func (p *Body) ahead(b []byte) (n int, err error, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -122,9 +122,12 @@ func (p *peek) ahead(b []byte) (n int, err error, ok bool) {
 }
 
 // Close closes the body; a Read under way ends with it.
-func (p *peek) Close() error {
+func (p *Body) Close() error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
 	return p.src.Close()
 }
+
+// Begun reports whether Bytes was called.
+func (p *Body) Begun() bool { return p != nil && p.begun }

@@ -1,4 +1,4 @@
-package reauth
+package replay
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ var errSuperseded = errors.New("reauth: the request is being sent again")
 // So while a retry is possible the source is read by a goroutine of its own, one
 // at a time, into a buffer of ours: the first send can be sent away at once, and
 // what the Read brings that was still under way is the retry's.
-type replay struct {
+type Body struct {
 	src   io.ReadCloser
 	limit int64
 	whole int64 // how long src says it is; -1: it does not
@@ -50,11 +50,11 @@ const (
 
 // newReplay returns the replay of req's body, or nil if the body needs none:
 // there is no body, or GetBody gives another one.
-func newReplay(req *http.Request, limit int64) *replay {
+func newBody(req *http.Request, limit int64) *Body {
 	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
 		return nil
 	}
-	r := &replay{src: req.Body, limit: limit, whole: req.ContentLength}
+	r := &Body{src: req.Body, limit: limit, whole: req.ContentLength}
 	if r.whole == 0 { // as net/http has it: with a body, zero is unknown
 		r.whole = -1
 	}
@@ -63,7 +63,7 @@ func newReplay(req *http.Request, limit int64) *replay {
 }
 
 // first returns the body for the first send.
-func (r *replay) first(req *http.Request) io.ReadCloser {
+func (r *Body) first(req *http.Request) io.ReadCloser {
 	if r == nil {
 		return req.Body
 	}
@@ -72,7 +72,7 @@ func (r *replay) first(req *http.Request) io.ReadCloser {
 
 // supersede takes the source from the first send and returns the body of the
 // retry, or false if more was read than is kept.
-func (r *replay) supersede() (io.ReadCloser, bool) {
+func (r *Body) supersede() (io.ReadCloser, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lost {
@@ -84,7 +84,7 @@ func (r *replay) supersede() (io.ReadCloser, bool) {
 }
 
 // isLost reports whether more was read than is kept.
-func (r *replay) isLost() bool {
+func (r *Body) isLost() bool {
 	if r == nil {
 		return false
 	}
@@ -95,7 +95,7 @@ func (r *replay) isLost() bool {
 
 // pass ends the recording: there will be no retry. A body that the first send
 // has closed already is closed now.
-func (r *replay) pass() {
+func (r *Body) pass() {
 	if r == nil {
 		return
 	}
@@ -108,20 +108,20 @@ func (r *replay) pass() {
 	}
 }
 
-func (r *replay) close() (err error) {
+func (r *Body) close() (err error) {
 	r.release.Do(func() { err = r.src.Close() })
 	return err
 }
 
 // A sendBody is the body of the first send (0) or of the retry (1).
 type sendBody struct {
-	*replay
+	*Body
 	send int
 }
 
 // Read reads the record, if it is the retry's, and then the source.
 func (b sendBody) Read(p []byte) (int, error) {
-	r := b.replay
+	r := b.Body
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for {
@@ -155,7 +155,7 @@ func (b sendBody) Read(p []byte) (int, error) {
 }
 
 // readLocked reads the source for the send that has it to itself.
-func (r *replay) readLocked(p []byte) (int, error) {
+func (r *Body) readLocked(p []byte) (int, error) {
 	r.reading = true
 	r.mu.Unlock()
 	n, err := r.src.Read(p)
@@ -170,7 +170,7 @@ func (r *replay) readLocked(p []byte) (int, error) {
 
 // record starts to read up to n bytes of the source for the first send, or, if
 // that is superseded meanwhile, for the retry.
-func (r *replay) record(n int) {
+func (r *Body) record(n int) {
 	if n = min(n, 32<<10); len(r.buf) < n {
 		r.buf = make([]byte, n)
 	}
@@ -191,7 +191,7 @@ func (r *replay) record(n int) {
 
 // keepLocked records what was read for the first send. Memory is taken as bytes
 // pass: a chunk is never larger than what was there before it.
-func (r *replay) keepLocked(p []byte) {
+func (r *Body) keepLocked(p []byte) {
 	if r.state == passing || len(p) == 0 {
 		return
 	}
@@ -217,7 +217,7 @@ func (r *replay) keepLocked(p []byte) {
 // Close closes the source, unless the retry may still want the rest of it. A Read
 // that waits ends.
 func (b sendBody) Close() error {
-	r := b.replay
+	r := b.Body
 	r.mu.Lock()
 	r.closed[b.send] = true
 	ended := r.err != nil && !r.reading || r.lost

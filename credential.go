@@ -1,0 +1,454 @@
+package reauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+var (
+	// ErrLoggedOut is returned for a request that began before Credential.Clear,
+	// and was not sent again with the token of the next login.
+	ErrLoggedOut = errors.New("reauth: logged out by Credential.Clear: a request that began before is not sent with another login's token")
+
+	// ErrClosed is returned if a refresh is needed after Credential.Shutdown.
+	ErrClosed = errors.New("reauth: the Credential was shut down and its token is no longer usable: make a new Credential")
+)
+
+// A Credential holds the token of one identity. It replaces the token when it
+// expires or is rejected. Concurrent rejections of one token share one refresh.
+//
+// A Credential is safe for concurrent use by multiple goroutines. It must not be
+// copied, and its fields must not be modified, after first use. Several Transports
+// may share it. An idle Credential has no goroutine and no timer, and need not be
+// shut down.
+//
+// A Credential is itself a Refresher, for a Credential whose token is made from this
+// one's.
+type Credential struct {
+	// Refresher obtains the first token and all later ones. It may be nil if Set
+	// provides a token.
+	Refresher Refresher
+
+	// RefreshBefore specifies how long before its expiry a token is refreshed,
+	// while requests continue to use it. The time is randomized between the value
+	// and its half, so that processes which started together do not refresh
+	// together, and limited to half of the token's lifetime. If zero, 5 minutes is
+	// used. If negative, tokens are not refreshed before they expire.
+	RefreshBefore time.Duration
+
+	// RefreshTimeout specifies how long callers wait for a refresh. The context of
+	// the refresh ends with it. If zero, 30 seconds is used. If negative, there is
+	// no limit.
+	RefreshTimeout time.Duration
+
+	// MinBackoff and MaxBackoff specify for how long the Refresher is not called
+	// after it failed: for MinBackoff after the first failure, doubling to
+	// MaxBackoff, randomized. If zero, 250 ms and 1 minute are used. If MinBackoff
+	// is negative, there is no backoff. If MaxBackoff is negative, it is 24 hours.
+	MinBackoff, MaxBackoff time.Duration
+
+	// RefreshEvery limits the refreshes that servers cause by rejecting tokens: 20
+	// at once, and one more in each interval of this length. Refreshes for expiry
+	// and refreshes that fail are not counted. If zero, 6 seconds is used. If
+	// negative, there is no limit.
+	RefreshEvery time.Duration
+
+	// BaseContext optionally specifies a function that returns the context which
+	// refreshes derive from. If nil, context.Background is used.
+	BaseContext func() context.Context
+
+	// Logger specifies an optional logger: Warn for a refresh that fails, for a
+	// budget of RefreshEvery that is used up and for a token that expired before it
+	// came, Debug for all other refreshes. If nil, slog.Default is used.
+	Logger *slog.Logger
+
+	// OnRefresh, if not nil, is called after each refresh, when its result is used
+	// and before its waiters continue. It runs on the goroutine of the refresh,
+	// with its context. It must not send a request that needs the new token, nor
+	// call Shutdown. A refresh that outlives RefreshTimeout calls it twice.
+	OnRefresh func(context.Context, RefreshInfo)
+
+	// current is the token that requests carry; nil if there is none. It is read
+	// without mu, and replaced with mu held.
+	current atomic.Pointer[tokenState]
+
+	mu          sync.Mutex
+	predecessor *tokenState // that current replaced; nil after Set and Clear
+	sessions    uint64      // how many Clear has ended
+	changes     uint64      // how often current was replaced by another token, or cleared
+	flight      *flight     // the refresh in progress; nil if none
+	calls       []*flight   // those whose Refresher or hook has not returned
+	idle        chan struct{}
+	closed      bool
+	backoff     failureBackoff
+	budget      budget
+	rows        map[requestOrigin]row
+	challenges  *[]Challenge // that asked for claims or a scope, oldest first; a pointer, which fmt does not follow
+	lostAt      time.Time    // see Stale.AnswerLostAt
+	norotation  bool         // the latest refresh returned no new refresh token
+	warnedClock bool         // that a token arrived expired
+	past        []pastToken  // the latest tokens, to recognize them
+}
+
+// A pastToken is what is needed to recognize a token.
+type pastToken struct {
+	sum     [sha256.Size]byte
+	session uint64
+}
+
+const (
+	defaultRefreshBefore  = 5 * time.Minute
+	defaultRefreshTimeout = 30 * time.Second
+	maxLifetime           = 100 * 365 * 24 * time.Hour
+	maxPast               = 16
+)
+
+// Token returns a token for a request: the current one if it is usable, else that of
+// a refresh. It returns a *RefreshError if there is none, ErrClosed, ErrLoggedOut, or
+// the cause of ctx if ctx ends first.
+func (c *Credential) Token(ctx context.Context) (Token, error) {
+	s, err := c.token(ctx, nil)
+	if err != nil {
+		return Token{}, err
+	}
+	return s.Token, nil
+}
+
+// Refresh implements Refresher. It returns a token other than stale.Token, which a
+// server has rejected: the current token if that is another one, else that of a
+// refresh. If stale.Rejection is zero, Refresh is Token.
+//
+// A Transport does the same after a rejection, but for its origin: all callers of
+// Refresh count as one origin that accepts no token, so that frequent calls are
+// limited as Credential.RefreshEvery says. The errors are those of Token; a
+// *RefreshError has RetryAt. A token from before Clear gets ErrLoggedOut.
+func (c *Credential) Refresh(ctx context.Context, stale Stale) (Token, error) {
+	why := rejection{Rejection: stale.Rejection, rejected: tokenStateOf(stale.Token, time.Time{}), written: stale.Rejection.Challenges}
+	if why.Reason == "" {
+		if why.StatusCode == 0 {
+			return c.Token(ctx)
+		}
+		why.Reason = ReasonUnspecified
+	}
+	s, _, err := c.replacement(ctx, nil, why)
+	if err != nil {
+		return Token{}, err
+	}
+	return s.Token, nil
+}
+
+// Current returns the token that is held, which may have expired, and why there is
+// no better one: a *RefreshError if the latest refresh failed, ErrLoggedOut after
+// Clear, or ErrClosed if the token is no longer usable after Shutdown. It does not
+// call the Refresher.
+func (c *Credential) Current() (Token, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var tok Token
+	s := c.current.Load()
+	if s != nil {
+		tok = s.Token
+	}
+	switch {
+	case c.backoff.err != nil:
+		return tok, c.backoff.err
+	case c.closed && !s.usable(time.Now()):
+		return tok, ErrClosed
+	case s == nil && c.sessions > 0:
+		return tok, ErrLoggedOut
+	}
+	return tok, nil
+}
+
+// Set makes tok the current token, as after a login. The result of a refresh in
+// progress is discarded, and the backoff of earlier failures ends. A Token with only
+// a RefreshToken is refreshed by the next request. Set returns an error, and changes
+// nothing, if Validate refuses the token, and ErrClosed after Shutdown.
+func (c *Credential) Set(_ context.Context, tok Token) error {
+	if tok.AccessToken != "" || tok.RefreshToken == "" {
+		if err := tok.Validate(); err != nil {
+			return fmt.Errorf("reauth: Set: %w", err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.resetLocked()
+	c.holdLocked(c.newSetState(tok, time.Now()))
+	if f := c.flight; f != nil {
+		f.superseded = true
+		c.releaseLocked(f)
+	}
+	return nil
+}
+
+// Clear removes the token, as after a logout. The result of a refresh in progress is
+// discarded, and its waiters get ErrLoggedOut, as do requests that began before and
+// are rejected. The next request calls the Refresher with a zero Stale.
+func (c *Credential) Clear(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions++
+	c.changes++
+	c.resetLocked()
+	c.challenges = nil
+	c.current.Store(nil)
+	if f := c.flight; f != nil {
+		f.err = ErrLoggedOut
+		c.releaseLocked(f)
+	}
+	return nil
+}
+
+// Shutdown prevents further refreshes and waits for those in progress. If ctx ends
+// first, it returns an error: a refresh token that was replaced may then be lost.
+// Afterwards a token that is still usable is attached to requests, and then they
+// fail with ErrClosed.
+func (c *Credential) Shutdown(ctx context.Context) error {
+	c.mu.Lock()
+	c.closed = true
+	if len(c.calls) == 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	if c.idle == nil {
+		c.idle = make(chan struct{})
+	}
+	idle := c.idle
+	c.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("reauth: shut down during a refresh: a refresh token that it replaces may be lost: %w", context.Cause(ctx))
+	}
+}
+
+// Format implements fmt.Formatter. It prints no field, as fields may hold secrets.
+func (c *Credential) Format(f fmt.State, _ rune) {
+	var s *tokenState
+	if c != nil {
+		s = c.current.Load()
+	}
+	if s == nil {
+		_, _ = io.WriteString(f, "Credential(empty)")
+		return
+	}
+	_, _ = io.WriteString(f, "Credential("+s.Token.String()+")")
+}
+
+// token returns what the next request carries. On the way of nearly all requests it
+// is a load and a look at the clock.
+func (c *Credential) token(ctx context.Context, cancel <-chan struct{}) (*tokenState, error) {
+	if s := c.current.Load(); s != nil && !s.refreshAt.passed() {
+		return s, nil
+	}
+	s, _, err := c.await(ctx, cancel, func(now time.Time, done *flight) decision {
+		return c.forRequestLocked(ctx, now, done)
+	})
+	return s, err
+}
+
+// replacement returns what a retry carries after a rejection, and whether that is the
+// predecessor of the current token.
+func (c *Credential) replacement(ctx context.Context, cancel <-chan struct{}, why rejection) (*tokenState, bool, error) {
+	c.mu.Lock()
+	c.noteLocked(why)
+	c.mu.Unlock()
+	return c.await(ctx, cancel, func(now time.Time, done *flight) decision {
+		return c.forRejectionLocked(ctx, now, done, why)
+	})
+}
+
+// replaceSoon starts the refresh that a rejection calls for, and does not wait.
+func (c *Credential) replaceSoon(ctx context.Context, why rejection) {
+	c.mu.Lock()
+	c.noteLocked(why)
+	d := c.forRejectionLocked(ctx, time.Now(), nil, why)
+	c.mu.Unlock()
+	c.warnUsedUp(ctx, d)
+}
+
+// rejectedAgain notes the rejection of a retry.
+func (c *Credential) rejectedAgain(why rejection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noteLocked(why)
+}
+
+// noteLocked notes what a rejection says of the token, and what it asks for. A
+// rejection that asks for what the token was not fetched with says nothing of it.
+func (c *Credential) noteLocked(why rejection) {
+	if c.endedLocked(why.rejected.Token) {
+		return
+	}
+	asks := why.requirements()
+	if why.rejected.asked.covers(asks) {
+		why.rejected.verdicts.setLocked(why.origin, false)
+	}
+	if asks.none() {
+		return
+	}
+	var session []Challenge
+	if c.challenges != nil {
+		session = *c.challenges
+	}
+	for _, ch := range why.written {
+		if asks := requirementsOf([]Challenge{ch}); !asks.none() && !requirementsOf(session).covers(asks) {
+			session = append(session[:len(session):len(session)], ch)
+		}
+	}
+	session = session[max(0, len(session)-maxRequirements):]
+	c.challenges = &session
+}
+
+// waitForRefresh waits for a refresh of the current token if a server has rejected
+// it, unless the latest answer of the origin was an acceptance. It is for requests
+// that cannot be sent twice.
+func (c *Credential) waitForRefresh(ctx context.Context, cancel <-chan struct{}, o requestOrigin) (*tokenState, error) {
+	s, _, err := c.await(ctx, cancel, func(now time.Time, done *flight) decision {
+		cur, f := c.current.Load(), c.flight
+		if f != nil && f != done && f.stale.Rejection.Reason != "" && cur.usable(now) &&
+			f.stale.Token.AccessToken == cur.AccessToken && !cur.verdicts.lastAccepted(o) {
+			return decision{flight: f, tolerant: true}
+		}
+		return c.forRequestLocked(ctx, now, done)
+	})
+	return s, err
+}
+
+// anonymous returns the state of a request without a token if there is no token yet,
+// or nil.
+func (c *Credential) anonymous() *tokenState {
+	if c.current.Load() != nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &tokenState{Token: Token{session: c.sessions + 1}, verdicts: &verdicts{}}
+}
+
+// resetLocked forgets what is of no use after another login.
+func (c *Credential) resetLocked() {
+	c.predecessor = nil
+	c.backoff = failureBackoff{}
+	c.rows = nil
+	c.lostAt = time.Time{}
+	c.norotation = false
+}
+
+// holdLocked makes s the current token.
+func (c *Credential) holdLocked(s *tokenState) {
+	s.session = c.sessions + 1
+	c.changes++
+	c.current.Store(s)
+	if c.past = append(c.past, pastToken{s.sum, s.session}); len(c.past) > maxPast {
+		c.past = slices.Delete(c.past, 0, 1)
+	}
+}
+
+// endedLocked reports whether tok was returned before the latest Clear.
+func (c *Credential) endedLocked(tok Token) bool {
+	if tok.session != 0 {
+		return tok.session != c.sessions+1
+	}
+	ended := false
+	sum := sha256.Sum256([]byte(tok.AccessToken))
+	for _, p := range c.past {
+		if p.sum == sum {
+			ended = p.session != c.sessions+1
+		}
+	}
+	return ended
+}
+
+// ended reports whether s was returned before the latest Clear.
+func (c *Credential) ended(s *tokenState) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.endedLocked(s.Token)
+}
+
+// knows reports whether the access token is, or was, that of this login.
+func (c *Credential) knows(access string) bool {
+	if s := c.current.Load(); s != nil && s.AccessToken == access {
+		return access != ""
+	}
+	sum := sha256.Sum256([]byte(access))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Contains(c.past, pastToken{sum, c.sessions + 1})
+}
+
+// challengesLocked returns the challenges for the next Stale: those of the session
+// that ask for claims or a scope, oldest first, and those of the rejection.
+func (c *Credential) challengesLocked(why rejection) (all []Challenge) {
+	if c.challenges == nil {
+		return why.written
+	}
+	asks := why.requirements()
+	for _, ch := range *c.challenges {
+		if !asks.covers(requirementsOf([]Challenge{ch})) {
+			all = append(all, ch)
+		}
+	}
+	return append(all, why.written...)
+}
+
+// A rejection is a Rejection with all that a refresh needs to know of it.
+type rejection struct {
+	Rejection             // masked
+	written   []Challenge // as the server wrote them
+	rejected  *tokenState
+	origin    requestOrigin
+}
+
+// requirements returns what the challenges of a 401 ask for; of another status, only
+// the claims.
+func (r rejection) requirements() requirements {
+	asks := requirementsOf(r.written)
+	if r.StatusCode != http.StatusUnauthorized {
+		asks.scopes = nil
+	}
+	return asks
+}
+
+// newest returns what the retry carries after its wait: the newest token, unless the
+// one that was chosen before serves the rejection better.
+func (c *Credential) newest(ctx context.Context, cancel <-chan struct{}, why rejection, chosen *tokenState, predecessor bool) (*tokenState, bool, error) {
+	c.mu.Lock()
+	ended := c.endedLocked(why.rejected.Token) || c.endedLocked(chosen.Token)
+	remains := predecessor && chosen.is(c.predecessor) && chosen.usable(time.Now())
+	c.mu.Unlock()
+	switch {
+	case ended:
+		return nil, false, ErrLoggedOut
+	case remains:
+		return chosen, true, nil
+	}
+	s, err := c.token(ctx, cancel)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case s.session != chosen.session:
+		return nil, false, ErrLoggedOut
+	case s.is(why.rejected) && predecessor:
+		return nil, false, errors.New("reauth: the token before the rejected one has expired")
+	case s.is(why.rejected): // Set was called with it: the new one is better
+		return chosen, false, nil
+	case !s.asked.serves(why.requirements()) && chosen.usable(time.Now()):
+		return chosen, false, nil
+	}
+	return s, false, nil
+}

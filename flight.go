@@ -1,0 +1,544 @@
+package reauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/reauth-go/reauth/internal/httpx"
+)
+
+// A flight is one call of the Refresher and all who wait for it.
+type flight struct {
+	stale   Stale
+	why     rejection    // zero: the token is about to expire, or has expired
+	asked   requirements // of the session, when the call began
+	renewed bool         // it asks for what the current token was not fetched with
+	start   time.Time
+	session uint64 // when it began
+	changes uint64
+
+	done     chan struct{} // closed when the waiters may continue
+	waiters  int           // guarded by Credential.mu
+	decided  bool          // the result for the waiters is known; guarded by Credential.mu
+	returned bool          // the Refresher has returned; guarded by Credential.mu
+
+	// The result. It is read when done is closed.
+	state      *tokenState
+	err        error
+	superseded bool // by Set or by another token: the current token counts
+}
+
+// A decision is what a caller gets: a token, an error, or a flight to wait for.
+type decision struct {
+	state       *tokenState
+	predecessor bool // state is not the current token, but the one before
+	err         error
+	flight      *flight
+	tolerant    bool // the failure of flight is no error
+	usedUp      bool // the budget has just been used up
+}
+
+var (
+	errOwnCredential = errors.New("reauth: the Refresher requests a token of its own Credential")
+	errSuperseded    = errors.New("reauth: the result of the refresh was discarded: another token came first")
+	errCanceled      = errors.New("net/http: request canceled") // as net/http says of Request.Cancel
+)
+
+// await calls decide until it decides for a token or an error, and waits for the
+// flights that it names before. No caller waits longer than for its own context.
+func (c *Credential) await(ctx context.Context, cancel <-chan struct{}, decide func(now time.Time, done *flight) decision) (*tokenState, bool, error) {
+	if contextOf(ctx).refreshes(c) {
+		return nil, false, errOwnCredential
+	}
+	var done *flight
+	c.mu.Lock()
+	session := c.sessions
+	for {
+		if c.sessions != session {
+			c.mu.Unlock()
+			return nil, false, ErrLoggedOut
+		}
+		d := decide(time.Now(), done)
+		f := d.flight
+		if f == nil {
+			c.mu.Unlock()
+			c.warnUsedUp(ctx, d)
+			return d.state, d.predecessor, d.err
+		}
+		f.waiters++
+		c.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, false, context.Cause(ctx)
+		case <-cancel:
+			return nil, false, errCanceled
+		}
+		if f.err != nil && !d.tolerant {
+			return nil, false, f.err
+		}
+		done = f
+		c.mu.Lock()
+	}
+}
+
+// forRequestLocked decides for a request that needs a token. done is the flight that
+// it has waited for.
+func (c *Credential) forRequestLocked(ctx context.Context, now time.Time, done *flight) decision {
+	s := c.current.Load()
+	if done != nil && !done.superseded && s.is(done.state) {
+		return decision{state: done.state}
+	}
+	var stale Stale
+	if s != nil {
+		stale.Token = s.Token
+	}
+	if s.usable(now) {
+		if s.refreshAt.passedAt(now) && c.flight == nil && c.unavailableLocked(now, stale) == nil {
+			c.startLocked(ctx, now, stale, rejection{})
+		}
+		return decision{state: s}
+	}
+	if c.flight != nil {
+		return decision{flight: c.flight}
+	}
+	if err := c.unavailableLocked(now, stale); err != nil {
+		return decision{err: err}
+	}
+	return decision{flight: c.startLocked(ctx, now, stale, rejection{})}
+}
+
+// forRejectionLocked decides for a request whose token was rejected, as the table in
+// backoff.go says.
+func (c *Credential) forRejectionLocked(ctx context.Context, now time.Time, done *flight, why rejection) decision {
+	if c.endedLocked(why.rejected.Token) {
+		return decision{err: ErrLoggedOut}
+	}
+	asks := why.requirements()
+	replaces := func(s *tokenState) bool {
+		return s != nil && s.AccessToken != why.rejected.AccessToken && s.asked.serves(asks)
+	}
+	s := c.current.Load()
+	if done != nil && !done.superseded && replaces(done.state) && (s.is(done.state) || !replaces(s)) {
+		return decision{state: done.state}
+	}
+	if replaces(s) && s.usable(now) {
+		return decision{state: s}
+	}
+	isCurrent := s != nil && s.AccessToken == why.rejected.AccessToken
+	if isCurrent {
+		if p := c.predecessorLocked(why.origin, s, asks, now); p != nil {
+			return decision{state: p, predecessor: true}
+		}
+	}
+	// A flight that does not ask for the same, or that returned the rejected token
+	// because it did not know of the rejection, is followed by another.
+	if c.flight != nil {
+		return decision{flight: c.flight}
+	}
+	stale := Stale{Rejection: why.Rejection}
+	if s != nil {
+		stale.Token = s.Token
+	}
+	if !isCurrent && s != nil && s.asked.serves(asks) {
+		why, stale.Rejection = rejection{}, Rejection{} // the current token has merely expired
+	} else if limit, usedUp := c.limitLocked(why, s, asks, now); limit != nil {
+		if p := c.fallbackLocked(why.origin, asks, now); p != nil && isCurrent {
+			return decision{state: p, predecessor: true, usedUp: usedUp}
+		}
+		return decision{err: limit, usedUp: usedUp}
+	}
+	if err := c.unavailableLocked(now, stale); err != nil {
+		return decision{err: err}
+	}
+	return decision{flight: c.startLocked(ctx, now, stale, why)}
+}
+
+// limitLocked returns why no refresh is allowed for the rejection, and whether the
+// budget has just been used up.
+func (c *Credential) limitLocked(why rejection, cur *tokenState, asks requirements, now time.Time) (*RefreshError, bool) {
+	if cur != nil && cur.asked.covers(asks) {
+		if until := c.oldEnoughLocked(why.origin, cur, now); !until.IsZero() {
+			return tooYoung(why.Rejection, until), false
+		}
+	}
+	if until := c.budgetLocked(now); !until.IsZero() {
+		first := !c.budget.warned
+		c.budget.warned = true
+		return usedUp(why.Rejection, until), first
+	}
+	return nil, false
+}
+
+// startLocked starts a refresh.
+func (c *Credential) startLocked(ctx context.Context, now time.Time, stale Stale, why rejection) *flight {
+	cur := c.current.Load()
+	if why.Reason != "" && now.Before(c.backoff.until) && cur != nil {
+		cur.verdicts.interrupted = true
+	}
+	stale.Rejection.Challenges = c.challengesLocked(why)
+	if !c.norotation {
+		stale.AnswerLostAt = c.lostAt
+	}
+	f := &flight{
+		stale:   stale,
+		why:     why,
+		start:   now,
+		session: c.sessions,
+		changes: c.changes,
+		done:    make(chan struct{}),
+	}
+	if c.challenges != nil {
+		f.asked = requirementsOf(*c.challenges)
+	}
+	f.renewed = cur != nil && !cur.asked.covers(why.requirements())
+	c.flight = f
+	c.calls = append(c.calls, f)
+	// Of the request, only the refreshes that it belongs to go along.
+	go c.run(f, &contextValue{refreshing: contextOf(ctx).with(c)})
+	return f
+}
+
+// refreshTokenOutLocked reports whether a call with the refresh token has not
+// returned.
+func (c *Credential) refreshTokenOutLocked(refreshToken string) bool {
+	for _, f := range c.calls {
+		if refreshToken != "" && !f.returned && f.stale.Token.RefreshToken == refreshToken {
+			return true
+		}
+	}
+	return false
+}
+
+// refresherMissing reports whether there is no Refresher to call.
+func (c *Credential) refresherMissing() bool { return httpx.IsNil(c.Refresher) }
+
+// releaseLocked lets the waiters of f continue.
+func (c *Credential) releaseLocked(f *flight) {
+	f.decided = true
+	c.flight = nil
+	close(f.done)
+}
+
+// run calls the Refresher. f is completed whatever the Refresher does, including
+// runtime.Goexit.
+func (c *Credential) run(f *flight, value *contextValue) {
+	var tok Token
+	err := errors.New("the Refresher called runtime.Goexit")
+	ctx := context.Background()
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+		c.complete(ctx, f, tok, err, true)
+	}()
+
+	if c.BaseContext != nil {
+		if base := c.BaseContext(); base != nil {
+			ctx = base
+		}
+	}
+	ctx = context.WithValue(ctx, contextKey{}, value)
+	cancel := context.CancelFunc(func() {})
+	timeout := c.RefreshTimeout
+	if timeout == 0 {
+		timeout = defaultRefreshTimeout
+	}
+	if timeout > 0 {
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout,
+			fmt.Errorf("the Refresher did not return within %v: %w", timeout, context.DeadlineExceeded))
+	}
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.complete(ctx, f, Token{}, context.Cause(ctx), false) })
+	defer stop()
+
+	tok, err = c.Refresher.Refresh(ctx, f.stale)
+	if err != nil && httpx.IsNil(err) { // its methods may panic
+		err = fmt.Errorf("the Refresher returned a nil %T as its error", err)
+	}
+}
+
+// complete puts the result of f into use: of a Refresher that returned, or that is no
+// longer waited for. The first of the two decides for the waiters. A token is used
+// whenever it comes, unless Set, Clear or another token came first.
+func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err error, returned bool) {
+	now := time.Now()
+	var next *tokenState
+	var kept string // a new refresh token that came with a useless access token
+	if err == nil {
+		if next, err = c.check(f, tok, now); err != nil {
+			kept = tok.RefreshToken
+		}
+	}
+	kind, asked := kindOf(err), retryAfterOf(err)
+	var failure *RefreshError
+	if err != nil {
+		old := f.stale.Token
+		if tok.AccessToken == Placeholder {
+			tok.AccessToken = "" // the error may name it
+		}
+		failure = newRefreshError(f.why.Rejection, err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
+	}
+
+	c.mu.Lock()
+	late := f.decided
+	f.decided = true
+	f.returned = f.returned || returned
+	if c.flight == f {
+		c.flight = nil
+	}
+	superseded := c.changes != f.changes
+	outlived := false
+	switch {
+	case superseded:
+		if !late {
+			f.superseded = true
+		}
+	case failure == nil:
+		outlived = c.adoptLocked(f, next, now)
+		f.state = next
+	default:
+		c.keepRefreshTokenLocked(f, kept, now)
+		c.failLocked(f, failure, kind, asked, now, late)
+		if !late {
+			f.err = failure
+		}
+	}
+	info := f.infoLocked(now, next, failure)
+	if superseded {
+		info.Token, info.Expiry, info.Result, info.Err = "", time.Time{}, RefreshDiscarded, errSuperseded
+		if c.sessions != f.session {
+			info.Err = ErrLoggedOut
+		}
+	}
+	c.mu.Unlock()
+
+	defer func() {
+		if !late {
+			close(f.done)
+		}
+		if returned {
+			c.callEnded(f)
+		}
+	}()
+	if outlived {
+		c.warn(ctx, "reauth: a new token was expired when it came, and is used until a server rejects it",
+			slog.String("token", info.Token),
+			slog.Time("expiry", next.Expiry),
+			slog.String("hint", "check this machine's clock, and the expiry that the Refresher returns"))
+	}
+	if failure == nil || !late { // a failure is reported once
+		c.report(ctx, info, err)
+	}
+}
+
+// check returns the state of a token that the Refresher returned, or why it is of no
+// use.
+func (c *Credential) check(f *flight, tok Token, now time.Time) (*tokenState, error) {
+	old := f.stale.Token
+	if err := tok.Validate(); err != nil {
+		return nil, fmt.Errorf("the Refresher returned no usable token: %w", err)
+	}
+	if tok.RefreshToken == "" {
+		tok.RefreshToken = old.RefreshToken
+	}
+	same := tok.AccessToken == old.AccessToken
+	if same && f.why.Reason != "" {
+		return nil, errors.New("the Refresher returned the rejected token again: its source has no newer one")
+	}
+	if same && tok.Expiry.IsZero() {
+		tok.Expiry = old.Expiry
+	}
+	next := c.newTokenState(tok, f.start, now)
+	next.forRejection = f.why.Reason != ""
+	next.asked = f.asked
+	if next.outlived && (same || c.stillGood(f, now)) {
+		return nil, fmt.Errorf("the Refresher returned a token that expired at %s: its source has no newer one, or this machine's clock is wrong", stamp(tok.Expiry))
+	}
+	return next, nil
+}
+
+// stillGood reports whether the token that f is to replace may be used although a
+// server rejected it: until its known expiry, some origin accepts it.
+func (c *Credential) stillGood(f *flight, now time.Time) bool {
+	cur := c.current.Load()
+	return cur.usable(now) && !cur.outlived && (f.why.Reason == "" || cur.verdicts.anyAccepted())
+}
+
+// adoptLocked makes next the current token after a refresh, and reports whether to
+// warn that it came past its expiry.
+func (c *Credential) adoptLocked(f *flight, next *tokenState, now time.Time) (outlived bool) {
+	c.backoff = failureBackoff{}
+	c.lostAt = time.Time{}
+	c.norotation = next.RefreshToken == f.stale.Token.RefreshToken
+	if old := c.current.Load(); old.is(next) {
+		// The source has no newer one, as a kubelet or a metadata server. What is
+		// known of the token remains, and the source is asked again later.
+		next.obtained, next.forRejection, next.verdicts = old.obtained, old.forRejection, old.verdicts
+		next.repeats = old.repeats + 1
+		if soonest := now.Add(c.backoffAfter(next.repeats)); !next.refreshAt.never() && next.refreshAt.passedAt(soonest) {
+			next.refreshAt = earlier(next.expiry, instantOf(soonest))
+		}
+		c.holdLocked(next)
+		return false
+	}
+	if f.why.Reason != "" {
+		c.spendLocked(now)
+		if !f.renewed {
+			c.countLocked(f.why.origin, now)
+		}
+	}
+	c.replaceLocked(next, now)
+	outlived = next.outlived && !c.warnedClock
+	c.warnedClock = c.warnedClock || outlived
+	return outlived
+}
+
+// failLocked notes the failure of f.
+func (c *Credential) failLocked(f *flight, failure *RefreshError, kind errorKind, asked time.Duration, now time.Time, late bool) {
+	if kind.answerLost && c.lostAt.IsZero() {
+		c.lostAt = f.start
+	}
+	if late && !kind.permanent {
+		return
+	}
+	c.failedLocked(now, asked, kind.permanent, f.waiters > 0)
+	switch {
+	case kind.loginEnded:
+		failure.text += "; the login has ended, and the Refresher is not called until Credential.Set or Clear"
+	case kind.permanent:
+		failure.text += "; this is permanent, and the Refresher is not called until Credential.Set or Clear"
+	default:
+		failure.retry(c.backoff.until)
+	}
+	c.backoff.err = failure
+}
+
+// keepRefreshTokenLocked keeps a refresh token that came with a useless access token:
+// the issuer may have invalidated the old one.
+func (c *Credential) keepRefreshTokenLocked(f *flight, refreshToken string, now time.Time) {
+	if refreshToken == "" || refreshToken == f.stale.Token.RefreshToken {
+		return
+	}
+	c.lostAt = time.Time{}
+	c.norotation = false
+	cur := c.current.Load()
+	if cur == nil {
+		c.holdLocked(c.newSetState(Token{RefreshToken: refreshToken}, now))
+		return
+	}
+	s := *cur
+	s.RefreshToken = refreshToken
+	c.current.Store(&s)
+}
+
+// infoLocked describes the completed refresh.
+func (f *flight) infoLocked(now time.Time, next *tokenState, failure *RefreshError) RefreshInfo {
+	info := RefreshInfo{
+		Reason:   f.reason(),
+		Result:   RefreshSucceeded,
+		Stale:    f.stale.Token.Fingerprint(),
+		Start:    f.start,
+		Duration: now.Sub(f.start),
+		Waiters:  f.waiters,
+	}
+	if failure != nil {
+		info.Result, info.Err = RefreshFailed, failure
+	} else {
+		info.Token, info.Expiry = next.Fingerprint(), next.Expiry
+	}
+	return info
+}
+
+// reason returns why f was started.
+func (f *flight) reason() Reason {
+	switch tok := f.stale.Token; {
+	case f.why.Reason != "":
+		return f.why.Reason
+	case tok.AccessToken == "" && tok.RefreshToken == "":
+		return ReasonMissing
+	case tok.AccessToken == "" || !tok.Expiry.IsZero() && !f.start.Before(tok.Expiry):
+		return ReasonExpired
+	}
+	return ""
+}
+
+// callEnded notes that the Refresher and its hooks have returned.
+func (c *Credential) callEnded(f *flight) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = slices.DeleteFunc(c.calls, func(other *flight) bool { return other == f })
+	if len(c.calls) == 0 && c.idle != nil {
+		close(c.idle)
+		c.idle = nil
+	}
+}
+
+// warnUsedUp warns if the budget has just been used up.
+func (c *Credential) warnUsedUp(ctx context.Context, d decision) {
+	if d.usedUp {
+		c.warn(ctx, "reauth: the budget of refreshes is used up", slog.Duration("refresh_every", c.refreshEvery()), slog.String("hint", budgetCauses))
+	}
+}
+
+// warn logs a record about the Credential.
+func (c *Credential) warn(ctx context.Context, msg string, attrs ...slog.Attr) {
+	logger(c.Logger).LogAttrs(ctx, slog.LevelWarn, msg, attrs...)
+}
+
+// report logs the refresh and calls OnRefresh. It recovers from a panic of either.
+func (c *Credential) report(ctx context.Context, info RefreshInfo, err error) {
+	log := logger(c.Logger)
+	defer func() {
+		if v := recover(); v != nil {
+			logPanic(ctx, log, "reauth: OnRefresh panicked", v)
+		}
+	}()
+	attrs := []slog.Attr{
+		slog.String("reason", string(info.Reason)),
+		slog.String("token", info.Token),
+		slog.Duration("duration", info.Duration),
+		slog.Int("waiters", info.Waiters),
+	}
+	var failure *RefreshError
+	switch {
+	case info.Result == RefreshFailed && errors.As(info.Err, &failure):
+		attrs[1] = slog.String("token", info.Stale)
+		attrs = append(attrs, slog.String("error", failure.Error()))
+		if !failure.Permanent() {
+			attrs = append(attrs, slog.Duration("retry_in", failure.RetryAfter()))
+		}
+		var p *panicError
+		if errors.As(err, &p) {
+			attrs = append(attrs, slog.String("stack", string(p.stack)))
+		}
+		log.LogAttrs(ctx, slog.LevelWarn, "reauth: refresh failed", attrs...)
+	case info.Result == RefreshDiscarded:
+		log.LogAttrs(ctx, slog.LevelDebug, "reauth: refresh discarded", attrs...)
+	default:
+		log.LogAttrs(ctx, slog.LevelDebug, "reauth: refreshed", attrs...)
+	}
+	if c.OnRefresh != nil {
+		c.OnRefresh(ctx, info)
+	}
+}
+
+// A panicError is a panic of the Refresher. It does not print the value, which may
+// contain a token.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string {
+	if err, ok := e.value.(runtime.Error); ok {
+		return "the Refresher panicked: " + err.Error()
+	}
+	return fmt.Sprintf("the Refresher panicked with a %T", e.value)
+}

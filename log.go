@@ -1,0 +1,272 @@
+package reauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+
+	"github.com/reauth-go/reauth/internal/httpx"
+	"github.com/reauth-go/reauth/internal/mask"
+)
+
+// finish makes the Outcome of a request known to OutcomeOf, to WithOutcome, to
+// OnOutcome, and to the log.
+func (t *Transport) finish(req *http.Request, resp *http.Response, o *Outcome) {
+	ctx := req.Context()
+	if resp != nil && resp.Request != nil {
+		resp.Request = resp.Request.WithContext(withValue(resp.Request.Context(), func(v *contextValue) { v.answered = o }))
+	}
+	contextOf(ctx).record(*o)
+	t.log(ctx, req, o)
+	if t.OnOutcome != nil {
+		t.OnOutcome(ctx, *o)
+	}
+}
+
+// log writes the one record of a request that was rejected or had its token withheld.
+func (t *Transport) log(ctx context.Context, req *http.Request, o *Outcome) {
+	l := logger(t.Logger)
+	switch {
+	case o.Withheld == WithheldOwnHeader && o.Rejection.Reason != "":
+		if !t.warnedOwn.Swap(true) { // not a sync.Once, which would be locked while the record is written
+			l.LogAttrs(ctx, slog.LevelWarn, "reauth: a request with a credential of its own was rejected, and is not retried",
+				append(t.attrs(req, o), slog.String("hint", "remove "+t.credentialName()+" from the request, or the key from the options and the environment of the SDK; or give the SDK reauth.Placeholder; or set Transport.Override"))...)
+		}
+	case o.Rejection.Reason == "":
+		l.LogAttrs(ctx, slog.LevelDebug, "reauth: token withheld", slog.String("why", o.Withheld.Text()), slog.String("host", bounded(req.URL.Host, 255)))
+	case o.Recovered():
+		l.LogAttrs(ctx, slog.LevelInfo, "reauth: token rejected, retry succeeded", t.attrs(req, o)...)
+	case o.Retry.StatusCode != 0:
+		l.LogAttrs(ctx, slog.LevelWarn, "reauth: token rejected, retry rejected too", append(t.attrs(req, o), slog.String("hint", o.hint()))...)
+	default:
+		l.LogAttrs(ctx, slog.LevelWarn, "reauth: token rejected, not retried", append(t.attrs(req, o), slog.String("hint", o.hint()))...)
+	}
+}
+
+// attrs returns what the record of a request says.
+func (t *Transport) attrs(req *http.Request, o *Outcome) []slog.Attr {
+	latest := o.Retry
+	if latest.StatusCode == 0 {
+		latest = o.First
+	}
+	attrs := []slog.Attr{
+		slog.String("method", bounded(req.Method, 20)),
+		slog.String("host", bounded(req.URL.Host, 255)),
+		slog.Int("status", latest.StatusCode),
+		slog.String("reason", string(o.Rejection.Reason)),
+		slog.String("request_id", o.RequestID()),
+	}
+	if o.Retry.StatusCode != 0 {
+		attrs = append(attrs, slog.String("first_request_id", o.First.RequestID))
+	}
+	if latest.Token != "" {
+		attrs = append(attrs, slog.String("token", latest.Token))
+	}
+	if o.Predecessor {
+		attrs = append(attrs, slog.Bool("predecessor", true))
+	}
+	if o.Elapsed > 0 {
+		attrs = append(attrs, slog.Duration("elapsed", o.Elapsed))
+	}
+	if o.NotRetried != "" {
+		attrs = append(attrs, slog.String("not_retried", string(o.NotRetried)), slog.String("why", o.why()))
+	}
+	if o.Err != nil {
+		attrs = append(attrs, slog.String("error", mask.Text(o.Err.Error(), 1000)))
+	}
+	var failure *RefreshError
+	if errors.As(o.Err, &failure) && !failure.Permanent() {
+		attrs = append(attrs, slog.Duration("retry_in", failure.RetryAfter()))
+	}
+	if m := o.Rejection.Message; m != "" {
+		attrs = append(attrs, slog.String("message", m))
+	}
+	return attrs
+}
+
+// why returns the sentence that says why there was no retry.
+func (o *Outcome) why() string {
+	switch o.NotRetried {
+	case NotRetriedReason:
+		return o.NotRetried.Text() + " against " + string(o.Rejection.Reason)
+	case NotRetriedWithheld:
+		return o.Withheld.Text()
+	}
+	return o.NotRetried.Text()
+}
+
+// hint returns what to do about a request that was rejected and not recovered. It is
+// one switch over all that may have happened.
+func (o *Outcome) hint() string {
+	var failure *RefreshError
+	switch {
+	case o.overwritten:
+		return "Base sends another credential than the token of this Transport: remove what sets the header from Base"
+	case o.Elapsed > 0 && o.NotRetried == "" && o.Retry.StatusCode == 0 && o.Withheld == "":
+		return "the connection broke during the retry: the server may have applied the request, so send it again only if that does no harm"
+	case o.Retry.StatusCode != 0 && o.Predecessor:
+		return "the server rejects the new token and the token before it: the next request refreshes, as far as the limits of the Credential allow"
+	case o.Retry.StatusCode != 0:
+		return "the server rejects new tokens too: give both request ids to its support, and check that it expects tokens of this issuer, with this audience and scope"
+	case o.NotRetried == NotRetriedTooYoung:
+		return "wait until the servers know the new token; if they never do, check that they accept tokens of this issuer"
+	case o.NotRetried == NotRetriedBudget:
+		return budgetCauses + ": share one login with a Store or give each process its own, or keep the token from that path; or lower Credential.RefreshEvery"
+	case errors.As(o.Err, &failure) && failure.Permanent():
+		return "call Credential.Set with a new token, as after a login"
+	case failure != nil:
+		return "the next request after retry_in calls the Refresher; error says what failed"
+	case errors.Is(o.Err, ErrLoggedOut):
+		return "send the request again to use the new login"
+	case errors.Is(o.Err, ErrClosed):
+		return "do not use the client after Credential.Shutdown"
+	}
+	switch o.NotRetried {
+	case NotRetriedBodyTooLarge:
+		return "send the request again, with the new token: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue"
+	case NotRetriedBodyFailed:
+		return "send the request again, with the new token; error says why GetBody failed"
+	case NotRetriedRetryAfter:
+		return "send the request again after the server's Retry-After"
+	case NotRetriedDeadline:
+		return "give the request more time: a retry needs the refresh, the wait and a round trip"
+	}
+	switch o.Withheld {
+	case WithheldOrigin:
+		return "to send the token to this host, add its origin to Transport.Origins"
+	case WithheldRedirect:
+		return "request the final URL directly, or list both origins in Transport.Origins"
+	case WithheldHost:
+		return "leave Request.Host empty, or list the origin of that host in Transport.Origins"
+	}
+	if o.Err != nil {
+		return "send the request again"
+	}
+	return o.Rejection.Reason.hint()
+}
+
+// hint returns what to do about a rejection that a new token does not resolve.
+func (r Reason) hint() string {
+	switch r {
+	case ReasonInsufficientScope:
+		return "log in with the scope that the server asks for"
+	case ReasonStepUp:
+		return "have the user authenticate again, as the challenge asks"
+	case ReasonDPoPNonce:
+		return "the server asks for a proof of possession with its nonce, which bearer tokens do not have"
+	case ReasonOtherScheme:
+		return "the server asks for another authentication scheme: see WWW-Authenticate and Transport.Scheme"
+	case ReasonAudience:
+		return "have the issuer make tokens for this server: it expects another audience or issuer"
+	case ReasonRequestSignature:
+		return "check the signature of the request, and this machine's clock"
+	case ReasonCSRF:
+		return "send the anti-forgery token that the server asks for, or use an endpoint that is not for browsers"
+	case ReasonLoginRequired:
+		return "log in again, and call Credential.Set with the new token"
+	case ReasonUpstream:
+		return "tell the owner of the gateway: its own key was rejected, and the token was not"
+	case ReasonOther:
+		return "read the server's message: it is not about the token"
+	case ReasonQuota:
+		return "top up the balance or the quota of the token"
+	case ReasonDenied:
+		return "ask the owner of the server to enable the account, the key or the address"
+	}
+	return "send the request again"
+}
+
+// secrets returns what a server may echo and a log must not repeat: the tokens that
+// were sent, their refresh tokens, and a credential of the request's own.
+func (t *Transport) secrets(req *http.Request, sent ...*tokenState) []string {
+	var all []string
+	for _, s := range sent {
+		if s != nil {
+			all = append(all, s.AccessToken, s.RefreshToken)
+		}
+	}
+	for _, v := range t.ownCredentials(req) {
+		if v = withoutScheme(v); len(v) >= mask.Overlap {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// requestID returns the request id of the response's headers, unless it repeats one of
+// the secrets.
+func (t *Transport) requestID(resp *http.Response, secrets []string) string {
+	return safeID(requestID(resp.Header, t.RequestIDHeaders), secrets)
+}
+
+func safeID(id string, secrets []string) string {
+	if id = bounded(id, maxRequestID); mask.Shares(id, secrets) {
+		return ""
+	}
+	return id
+}
+
+// attempt describes a send. s is the token that it carried; nil or empty if none.
+func attempt(resp *http.Response, s *tokenState, requestID string) Attempt {
+	a := Attempt{StatusCode: resp.StatusCode, RequestID: requestID}
+	if s != nil && s.AccessToken != "" {
+		a.Token = fingerprint(s.sum)
+	}
+	return a
+}
+
+// Bounds of what is kept of a server's words, in characters.
+const (
+	maxCode      = 200
+	maxMessage   = 500
+	maxParameter = 500
+)
+
+// masked returns r as it may be logged: bounded, printable, and without the secrets
+// that the server repeated.
+func (r Rejection) masked(secrets []string) Rejection {
+	r.Code = mask.Text(r.Code, maxCode, secrets...)
+	r.Message = mask.Text(r.Message, maxMessage, secrets...)
+	r.RequestID = safeID(r.RequestID, secrets)
+	challenges := slices.Clone(r.Challenges)
+	for i, ch := range challenges {
+		params := make(map[string]string, len(ch.Params))
+		for name, v := range ch.Params {
+			if !mask.Shares(name, secrets) {
+				params[bounded(name, maxCode)] = maskedParam(v, secrets)
+			}
+		}
+		if ch.Params != nil {
+			ch.Params = params
+		}
+		ch.Scheme, ch.Token68 = maskedParam(ch.Scheme, secrets), maskedParam(ch.Token68, secrets)
+		challenges[i] = ch
+	}
+	r.Challenges = challenges
+	return r
+}
+
+// maskedParam returns a value of a challenge as it may be logged. Of a value without a
+// secret only its length and its characters are limited.
+func maskedParam(v string, secrets []string) string {
+	if mask.Shares(v, secrets) {
+		return mask.Text(v, maxParameter, secrets...)
+	}
+	return bounded(v, maxParameter)
+}
+
+// logger returns l, or the default if l is unusable.
+func logger(l *slog.Logger) *slog.Logger {
+	if l == nil || httpx.IsNil(l.Handler()) {
+		return slog.Default()
+	}
+	return l
+}
+
+func logPanic(ctx context.Context, log *slog.Logger, msg string, v any) {
+	defer func() { _ = recover() }() // it may have been the logger
+	log.LogAttrs(ctx, slog.LevelError, msg, slog.String("error", (&panicError{value: v}).Error()), slog.String("stack", string(debug.Stack())))
+}
