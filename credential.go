@@ -20,7 +20,7 @@ var (
 	ErrLoggedOut = errors.New("reauth: logged out by Credential.Clear: a request that began before is not sent with another login's token")
 
 	// ErrClosed is returned if a refresh is needed after Credential.Shutdown.
-	ErrClosed = errors.New("reauth: the Credential was shut down and its token is no longer usable: make a new Credential")
+	ErrClosed = errors.New("reauth: the Credential is closed by Shutdown and its token is no longer usable: make a new Credential")
 )
 
 // A Credential holds the token of one identity. It replaces the token when it
@@ -391,6 +391,11 @@ func (c *Credential) knows(access string) bool {
 	return slices.Contains(c.past, pastToken{sum, c.sessions + 1})
 }
 
+// anyClaimsLocked reports whether servers ask each request for other claims.
+func (c *Credential) anyClaimsLocked() bool {
+	return c.challenges != nil && len(requirementsOf(*c.challenges).claims) > maxClaims
+}
+
 // challengesLocked returns the challenges for the next Stale: those of the session
 // that ask for claims or a scope, oldest first, and those of the rejection.
 func (c *Credential) challengesLocked(why rejection) (all []Challenge) {
@@ -430,6 +435,7 @@ func (c *Credential) newest(ctx context.Context, cancel <-chan struct{}, why rej
 	c.mu.Lock()
 	ended := c.endedLocked(why.rejected.Token) || c.endedLocked(chosen.Token)
 	remains := predecessor && chosen.is(c.predecessor) && chosen.usable(time.Now())
+	anyClaims := c.anyClaimsLocked()
 	c.mu.Unlock()
 	switch {
 	case ended:
@@ -447,7 +453,7 @@ func (c *Credential) newest(ctx context.Context, cancel <-chan struct{}, why rej
 		return nil, false, errors.New("reauth: the token before the rejected one has expired")
 	case s.is(why.rejected): // Set was called with it: the new one is better
 		return chosen, false, nil
-	case !s.asked.serves(why.requirements()) && chosen.usable(time.Now()):
+	case !s.asked.serves(why.requirements(), anyClaims) && chosen.usable(time.Now()):
 		return chosen, false, nil
 	}
 	return s, false, nil

@@ -121,8 +121,9 @@ func (c *Credential) forRejectionLocked(ctx context.Context, now time.Time, done
 		return decision{err: ErrLoggedOut}
 	}
 	asks := why.requirements()
+	serves := func(s *tokenState) bool { return s.asked.serves(asks, c.anyClaimsLocked()) }
 	replaces := func(s *tokenState) bool {
-		return s != nil && s.AccessToken != why.rejected.AccessToken && s.asked.serves(asks)
+		return s != nil && s.AccessToken != why.rejected.AccessToken && serves(s)
 	}
 	s := c.current.Load()
 	if done != nil && !done.superseded && replaces(done.state) && (s.is(done.state) || !replaces(s)) {
@@ -146,7 +147,7 @@ func (c *Credential) forRejectionLocked(ctx context.Context, now time.Time, done
 	if s != nil {
 		stale.Token = s.Token
 	}
-	if !isCurrent && s != nil && s.asked.serves(asks) {
+	if !isCurrent && s != nil && serves(s) {
 		why, stale.Rejection = rejection{}, Rejection{} // the current token has merely expired
 	} else if limit, usedUp := c.limitLocked(why, s, asks, now); limit != nil {
 		if p := c.fallbackLocked(why.origin, asks, now); p != nil && isCurrent {

@@ -229,8 +229,14 @@ func (v *verdicts) setLocked(o requestOrigin, accepted bool) {
 // requirements are what challenges asked of a token: claims, and scopes.
 type requirements struct{ claims, scopes []string }
 
-// maxRequirements bounds what is remembered of what challenges asked for.
-const maxRequirements = 64
+const (
+	// maxRequirements bounds what is remembered of what challenges asked for.
+	maxRequirements = 64
+
+	// maxClaims is how many different claims are told apart. A server that has asked
+	// for more asks each request for other claims, and any will do.
+	maxClaims = 8
+)
 
 // requirementsOf returns what the challenges ask for.
 func requirementsOf(challenges []Challenge) (r requirements) {
@@ -254,11 +260,13 @@ func (r requirements) covers(other requirements) bool {
 	return includes(r.claims, other.claims) && includes(r.scopes, other.scopes)
 }
 
-// serves reports whether a token that was fetched with r may be the answer to a
-// rejection of another token that asks for other. Of claims, any will do: servers
-// may ask each request for other claims.
-func (r requirements) serves(other requirements) bool {
-	return includes(r.scopes, other.scopes) && (len(other.claims) == 0 || len(r.claims) > 0)
+// serves reports whether a token that was fetched with r may be sent after a rejection
+// of another token that asks for other. If anyClaims, the claims may be others.
+func (r requirements) serves(other requirements, anyClaims bool) bool {
+	if anyClaims && len(r.claims) > 0 {
+		other.claims = nil
+	}
+	return r.covers(other)
 }
 
 // includes reports whether all has each of some.
