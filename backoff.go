@@ -1,6 +1,7 @@
 package reauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -47,6 +48,69 @@ const (
 	keepPredecessor = 15 * time.Second
 )
 
+// forRejectionLocked decides for a request whose token was rejected, as the table
+// above says.
+func (c *Credential) forRejectionLocked(ctx context.Context, now time.Time, done *flight, why rejection) decision {
+	if c.endedLocked(why.rejected.Token) {
+		return decision{err: ErrLoggedOut}
+	}
+	asks := why.requirements()
+	serves := func(s *tokenState) bool { return s.asked.serves(asks, c.anyClaimsLocked()) }
+	replaces := func(s *tokenState) bool {
+		return s != nil && s.AccessToken != why.rejected.AccessToken && serves(s)
+	}
+	s := c.current.Load()
+	if done != nil && !done.superseded && replaces(done.state) && (s.is(done.state) || !replaces(s)) {
+		return decision{state: done.state}
+	}
+	if replaces(s) && s.usable(now) {
+		return decision{state: s}
+	}
+	isCurrent := s != nil && s.AccessToken == why.rejected.AccessToken
+	if isCurrent {
+		if p := c.predecessorLocked(why.origin, s, asks, now); p != nil {
+			return decision{state: p, predecessor: true}
+		}
+	}
+	// A flight that does not ask for the same, or that returned the rejected token
+	// because it did not know of the rejection, is followed by another.
+	if c.flight != nil {
+		return decision{flight: c.flight}
+	}
+	stale := Stale{Rejection: why.Rejection}
+	if s != nil {
+		stale.Token = s.Token
+	}
+	if !isCurrent && s != nil && serves(s) {
+		why, stale.Rejection = rejection{}, Rejection{} // the current token has merely expired
+	} else if limit, usedUp := c.limitLocked(why, s, asks, now); limit != nil {
+		if p := c.fallbackLocked(why.origin, asks, now); p != nil && isCurrent {
+			return decision{state: p, predecessor: true, usedUp: usedUp}
+		}
+		return decision{err: limit, usedUp: usedUp}
+	}
+	if err := c.unavailableLocked(now, stale); err != nil {
+		return decision{err: err}
+	}
+	return decision{flight: c.startLocked(ctx, now, stale, why)}
+}
+
+// limitLocked returns why no refresh is allowed for the rejection, and whether the
+// budget has just been used up.
+func (c *Credential) limitLocked(why rejection, cur *tokenState, asks requirements, now time.Time) (*RefreshError, bool) {
+	if cur != nil && cur.asked.covers(asks) {
+		if until := c.oldEnoughLocked(why.origin, cur, now); !until.IsZero() {
+			return tooYoung(why.Rejection, until), false
+		}
+	}
+	if until := c.budgetLocked(now); !until.IsZero() {
+		first := !c.budget.warned
+		c.budget.warned = true
+		return usedUp(why.Rejection, until), first
+	}
+	return nil, false
+}
+
 // A failureBackoff keeps callers from a Refresher that has failed.
 type failureBackoff struct {
 	err       *RefreshError // of the latest refresh; nil after a success
@@ -56,11 +120,11 @@ type failureBackoff struct {
 	unwaited  bool // nobody waited for the refresh that failed
 }
 
-// failedLocked notes a failed refresh and begins the backoff. The caller sets err.
-func (c *Credential) failedLocked(now time.Time, asked time.Duration, permanent, waited bool) {
+// backOffLocked begins the backoff after a failed refresh. The caller sets err.
+func (c *Credential) backOffLocked(now time.Time, retryAfter time.Duration, permanent, waited bool) {
 	b := &c.backoff
-	wait := asked
-	if asked <= 0 {
+	wait := retryAfter
+	if retryAfter <= 0 {
 		b.failures++
 		wait = c.backoffAfter(b.failures)
 	}

@@ -1,41 +1,50 @@
 // Package reauth keeps an http.Client authenticated.
 //
-// Its Transport attaches a bearer token to requests, recognises the 401 that
-// means "this token is no good", has a pluggable Refresher get another, waits a
-// moment, sends the request once more, and logs the request ids of both tries.
-// It goes under any http.Client, and so under any SDK that takes one:
+// Its Transport attaches a bearer token to requests. It recognizes the 401 that means
+// "this token is not valid", has a Refresher obtain another token, waits a moment, and
+// sends the request once more. It logs the request ids of both sends. It works under
+// any http.Client, and under any SDK that accepts one:
 //
 //	client := &http.Client{Transport: &reauth.Transport{
 //		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(login)},
 //		Origins:    []string{"https://api.example.com"},
 //	}}
 //
-// # What happens on a 401
+// # After a 401
 //
-// A 401 says that the request was not applied (RFC 9110 §15.5.2), so that it may
-// be repeated once with another token, also a POST. Not every 401 is about the
-// token, though: the Classifier tells the ones that a fresh token may cure from
-// quotas, missing scopes and other schemes, which are returned as they are.
+// A server that responds with a 401 has not applied the request (RFC 9110 §15.5.2). The
+// request may be repeated once with another token, even if it is a POST. But not every
+// 401 is about the token: a Classifier distinguishes those that a new token may resolve
+// from quotas, missing scopes and other authentication schemes, which are returned as
+// they are.
 //
-// However many requests meet a 401 for one token, and whenever, the Refresher is
-// called once. It is called on a goroutine of its own, so that no request waits
-// longer than its own context; after a failure it is left alone for a while that
-// grows. If there is no fresh token, or the request cannot be sent again, the
-// caller gets the 401 that the server sent, unread, with a nil error: SDKs take
-// an error for a broken connection, and try again. OutcomeOf, WithOutcome and
-// the log say what was done, and why no more.
+// Concurrent rejections of one token share one refresh. The Refresher runs on its own
+// goroutine, so that no request waits longer than its own context allows. After a
+// failure the Credential backs off. If there is no new token, or the request cannot be
+// sent again, the caller gets the 401 of the server, its body unread, and a nil error:
+// SDKs take an error for a broken connection, and send the request again. OutcomeOf,
+// WithOutcome and the log say what was done, and why there was no retry.
 //
-// # Beside it
+// # Limits
 //
-// Package refresher has ready-made Refreshers: files, programs, OAuth 2.0. Package
-// retry repeats what a fresh token does not cure: 429, 5xx, dropped connections.
-// Package classifier knows servers that do not say 401. Package reauthtest has an
-// issuer and an API that misbehave on request, for tests.
+// A server may reject every token, or learn of a new token late. For an origin that has
+// not accepted the current token, a Credential makes no further refresh until the token
+// is 5 seconds old, then 10, 20, 40 and 60 seconds. All refreshes that rejections cause
+// are limited by Credential.RefreshEvery. The token that a refresh replaced is kept
+// until it expires: an origin that accepted it, and does not know the new one yet, gets
+// the retry with the old token.
 //
-// # What it does not do
+// # Related packages
 //
-// It does not repeat a request a second time, nor one that got another answer
-// than a rejection. It does not send the token over plain http, to an origin
-// that is not listed, or across a redirect to another one. It keeps no token on
-// disk. It runs no timer and makes no request unasked.
+// Package refresher has Refreshers: files, programs, OAuth 2.0. Package retry repeats
+// requests that met a 429, a 5xx or a broken connection. Package classifier has
+// Classifiers for servers that do not say 401. Package reauthtest has an issuer and an
+// API for tests, which fail on request.
+//
+// # What the package does not do
+//
+// It does not send a request more than twice, nor repeat a request that got another
+// answer than a rejection. It does not send the token over plain http, to an origin that
+// is not listed, or along a redirect to another one. It keeps no token on disk. It runs
+// no timer and makes no request unasked.
 package reauth

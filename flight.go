@@ -114,69 +114,6 @@ func (c *Credential) forRequestLocked(ctx context.Context, now time.Time, done *
 	return decision{flight: c.startLocked(ctx, now, stale, rejection{})}
 }
 
-// forRejectionLocked decides for a request whose token was rejected, as the table in
-// backoff.go says.
-func (c *Credential) forRejectionLocked(ctx context.Context, now time.Time, done *flight, why rejection) decision {
-	if c.endedLocked(why.rejected.Token) {
-		return decision{err: ErrLoggedOut}
-	}
-	asks := why.requirements()
-	serves := func(s *tokenState) bool { return s.asked.serves(asks, c.anyClaimsLocked()) }
-	replaces := func(s *tokenState) bool {
-		return s != nil && s.AccessToken != why.rejected.AccessToken && serves(s)
-	}
-	s := c.current.Load()
-	if done != nil && !done.superseded && replaces(done.state) && (s.is(done.state) || !replaces(s)) {
-		return decision{state: done.state}
-	}
-	if replaces(s) && s.usable(now) {
-		return decision{state: s}
-	}
-	isCurrent := s != nil && s.AccessToken == why.rejected.AccessToken
-	if isCurrent {
-		if p := c.predecessorLocked(why.origin, s, asks, now); p != nil {
-			return decision{state: p, predecessor: true}
-		}
-	}
-	// A flight that does not ask for the same, or that returned the rejected token
-	// because it did not know of the rejection, is followed by another.
-	if c.flight != nil {
-		return decision{flight: c.flight}
-	}
-	stale := Stale{Rejection: why.Rejection}
-	if s != nil {
-		stale.Token = s.Token
-	}
-	if !isCurrent && s != nil && serves(s) {
-		why, stale.Rejection = rejection{}, Rejection{} // the current token has merely expired
-	} else if limit, usedUp := c.limitLocked(why, s, asks, now); limit != nil {
-		if p := c.fallbackLocked(why.origin, asks, now); p != nil && isCurrent {
-			return decision{state: p, predecessor: true, usedUp: usedUp}
-		}
-		return decision{err: limit, usedUp: usedUp}
-	}
-	if err := c.unavailableLocked(now, stale); err != nil {
-		return decision{err: err}
-	}
-	return decision{flight: c.startLocked(ctx, now, stale, why)}
-}
-
-// limitLocked returns why no refresh is allowed for the rejection, and whether the
-// budget has just been used up.
-func (c *Credential) limitLocked(why rejection, cur *tokenState, asks requirements, now time.Time) (*RefreshError, bool) {
-	if cur != nil && cur.asked.covers(asks) {
-		if until := c.oldEnoughLocked(why.origin, cur, now); !until.IsZero() {
-			return tooYoung(why.Rejection, until), false
-		}
-	}
-	if until := c.budgetLocked(now); !until.IsZero() {
-		first := !c.budget.warned
-		c.budget.warned = true
-		return usedUp(why.Rejection, until), first
-	}
-	return nil, false
-}
-
 // startLocked starts a refresh.
 func (c *Credential) startLocked(ctx context.Context, now time.Time, stale Stale, why rejection) *flight {
 	cur := c.current.Load()
@@ -270,22 +207,7 @@ func (c *Credential) run(f *flight, value *contextValue) {
 // whenever it comes, unless Set, Clear or another token came first.
 func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err error, returned bool) {
 	now := time.Now()
-	var next *tokenState
-	var kept string // a new refresh token that came with a useless access token
-	if err == nil {
-		if next, err = c.check(f, tok, now); err != nil {
-			kept = tok.RefreshToken
-		}
-	}
-	kind, asked := kindOf(err), retryAfterOf(err)
-	var failure *RefreshError
-	if err != nil {
-		old := f.stale.Token
-		if tok.AccessToken == Placeholder {
-			tok.AccessToken = "" // the error may name it
-		}
-		failure = newRefreshError(f.why.Rejection, err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
-	}
+	r := c.resultOf(f, tok, err, now)
 
 	c.mu.Lock()
 	late := f.decided
@@ -295,28 +217,24 @@ func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err err
 		c.flight = nil
 	}
 	superseded := c.changes != f.changes
-	outlived := false
+	warn := false
 	switch {
+	case superseded && !late:
+		f.superseded = true
 	case superseded:
-		if !late {
-			f.superseded = true
-		}
-	case failure == nil:
-		outlived = c.adoptLocked(f, next, now)
-		f.state = next
+	case r.failure == nil:
+		f.state = r.next
+		warn = c.adoptLocked(f, r.next, now)
 	default:
-		c.keepRefreshTokenLocked(f, kept, now)
-		c.failLocked(f, failure, kind, asked, now, late)
+		c.keepRefreshTokenLocked(f, r.refreshToken, now)
+		c.failLocked(f, r, now, late)
 		if !late {
-			f.err = failure
+			f.err = r.failure
 		}
 	}
-	info := f.infoLocked(now, next, failure)
+	info := f.info(now, r)
 	if superseded {
-		info.Token, info.Expiry, info.Result, info.Err = "", time.Time{}, RefreshDiscarded, errSuperseded
-		if c.sessions != f.session {
-			info.Err = ErrLoggedOut
-		}
+		info.discard(c.sessions != f.session)
 	}
 	c.mu.Unlock()
 
@@ -328,15 +246,44 @@ func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err err
 			c.callEnded(f)
 		}
 	}()
-	if outlived {
+	if warn {
 		c.warn(ctx, "reauth: a new token was expired when it came, and is used until a server rejects it",
 			slog.String("token", info.Token),
-			slog.Time("expiry", next.Expiry),
+			slog.Time("expiry", r.next.Expiry),
 			slog.String("hint", "check this machine's clock, and the expiry that the Refresher returns"))
 	}
-	if failure == nil || !late { // a failure is reported once
-		c.report(ctx, info, err)
+	if r.failure == nil || !late { // a failure is reported once
+		c.report(ctx, info, r.err)
 	}
+}
+
+// A result is what came of a call of the Refresher.
+type result struct {
+	next         *tokenState
+	failure      *RefreshError // nil if there is a token
+	err          error         // that failure describes
+	kind         errorKind
+	retryAfter   time.Duration // zero if the error does not say
+	refreshToken string        // a new one that came with a useless access token
+}
+
+// resultOf checks what the Refresher returned. It calls the methods of err, so that no
+// lock is held.
+func (c *Credential) resultOf(f *flight, tok Token, err error, now time.Time) result {
+	r := result{err: err}
+	if err == nil {
+		if r.next, r.err = c.check(f, tok, now); r.err == nil {
+			return r
+		}
+		r.refreshToken = tok.RefreshToken
+	}
+	if tok.AccessToken == Placeholder {
+		tok.AccessToken = "" // no secret, and the error names it
+	}
+	old := f.stale.Token
+	r.kind, r.retryAfter = kindOf(r.err), retryAfterOf(r.err)
+	r.failure = newRefreshError(f.why.Rejection, r.err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
+	return r
 }
 
 // check returns the state of a token that the Refresher returned, or why it is of no
@@ -402,23 +349,23 @@ func (c *Credential) adoptLocked(f *flight, next *tokenState, now time.Time) (ou
 }
 
 // failLocked notes the failure of f.
-func (c *Credential) failLocked(f *flight, failure *RefreshError, kind errorKind, asked time.Duration, now time.Time, late bool) {
-	if kind.answerLost && c.lostAt.IsZero() {
+func (c *Credential) failLocked(f *flight, r result, now time.Time, late bool) {
+	if r.kind.answerLost && c.lostAt.IsZero() {
 		c.lostAt = f.start
 	}
-	if late && !kind.permanent {
+	if late && !r.kind.permanent {
 		return
 	}
-	c.failedLocked(now, asked, kind.permanent, f.waiters > 0)
+	c.backOffLocked(now, r.retryAfter, r.kind.permanent, f.waiters > 0)
 	switch {
-	case kind.loginEnded:
-		failure.text += "; the login has ended, and the Refresher is not called until Credential.Set or Clear"
-	case kind.permanent:
-		failure.text += "; this is permanent, and the Refresher is not called until Credential.Set or Clear"
+	case r.kind.loginEnded:
+		r.failure.text += "; the login has ended, and the Refresher is not called until Credential.Set or Clear"
+	case r.kind.permanent:
+		r.failure.text += "; this is permanent, and the Refresher is not called until Credential.Set or Clear"
 	default:
-		failure.retry(c.backoff.until)
+		r.failure.retry(c.backoff.until)
 	}
-	c.backoff.err = failure
+	c.backoff.err = r.failure
 }
 
 // keepRefreshTokenLocked keeps a refresh token that came with a useless access token:
@@ -439,8 +386,8 @@ func (c *Credential) keepRefreshTokenLocked(f *flight, refreshToken string, now 
 	c.current.Store(&s)
 }
 
-// infoLocked describes the completed refresh.
-func (f *flight) infoLocked(now time.Time, next *tokenState, failure *RefreshError) RefreshInfo {
+// info describes the completed refresh. Credential.mu is held.
+func (f *flight) info(now time.Time, r result) RefreshInfo {
 	info := RefreshInfo{
 		Reason:   f.reason(),
 		Result:   RefreshSucceeded,
@@ -449,12 +396,20 @@ func (f *flight) infoLocked(now time.Time, next *tokenState, failure *RefreshErr
 		Duration: now.Sub(f.start),
 		Waiters:  f.waiters,
 	}
-	if failure != nil {
-		info.Result, info.Err = RefreshFailed, failure
+	if r.failure != nil {
+		info.Result, info.Err = RefreshFailed, r.failure
 	} else {
-		info.Token, info.Expiry = next.Fingerprint(), next.Expiry
+		info.Token, info.Expiry = r.next.Fingerprint(), r.next.Expiry
 	}
 	return info
+}
+
+// discard makes info that of a result which came too late.
+func (info *RefreshInfo) discard(loggedOut bool) {
+	info.Token, info.Expiry, info.Result, info.Err = "", time.Time{}, RefreshDiscarded, errSuperseded
+	if loggedOut {
+		info.Err = ErrLoggedOut
+	}
 }
 
 // reason returns why f was started.
