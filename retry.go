@@ -24,7 +24,7 @@ type rejectedRequest struct {
 	clonable bool           // what inspectHeader returned
 	resp     *http.Response // the rejection
 	head     *peek.Body     // the beginning of its body
-	body     *replay.Req    // of the request
+	body     replay.Body    // of the request
 	cred     *Credential
 	why      rejection
 	next     *tokenState   // what the retry carries

@@ -151,7 +151,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.sendWithout(req, ctxValue, withheld)
 	}
 	body := replay.New(req, t.keep)
-	tok, err := t.token(req, cred, body)
+	tok, err := t.token(req, cred, &body)
 	if err != nil {
 		return nil, fail(req, ctxValue, err)
 	}
@@ -172,7 +172,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // token returns what the request carries.
-func (t *Transport) token(req *http.Request, cred *Credential, body *replay.Req) (*tokenState, error) {
+func (t *Transport) token(req *http.Request, cred *Credential, body *replay.Body) (*tokenState, error) {
 	if t.Anonymous {
 		if s := cred.anonymous(); s != nil {
 			return s, nil

@@ -1,231 +1,194 @@
+// Package replay sends the body of a request twice.
 package replay
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
-	"sync"
+	"os"
+	"reflect"
+	"strings"
 )
 
-// errSuperseded is what the first send reads once its body belongs to the retry.
+// ErrTooLarge is returned by Retry if more of the body was sent than is kept.
+var ErrTooLarge = errors.New("more of the body was sent than is kept")
+
+// errSuperseded is what the first send reads when its body belongs to the retry.
 var errSuperseded = errors.New("reauth: the request is being sent again")
 
-// A replay makes a body that has no GetBody readable twice. It records what the
-// first send reads, up to a limit; when the retry is decided, the first send is
-// superseded, and the retry reads the record and then the rest of the source.
+// A Body is the body of a request that may be sent twice. There are these cases, in
+// the order in which they are looked for:
 //
-// Base cannot be waited for in between: over HTTP/1 it closes the first body
-// only when a Read returns that may block for ever, over HTTP/2 it closes it
-// with a Read outstanding, and waits for that before it lets go of the response.
-// So while a retry is possible the source is read by a goroutine of its own, one
-// at a time, into a buffer of ours: the first send can be sent away at once, and
-// what the Read brings that was still under way is the retry's.
+//	no body           sent again as it is
+//	GetBody           called for the retry
+//	bytes in memory   read again from a copy of the reader
+//	a file            read again with ReadAt, from where it began
+//	anything else     recorded as it is read, up to a limit
 type Body struct {
-	src   io.ReadCloser
+	req   *http.Request
+	again io.Reader // of bytes in memory
 	limit int64
-	whole int64 // how long src says it is; -1: it does not
-
-	mu      sync.Mutex
-	changed sync.Cond   // of what follows
-	reading bool        // a Read of src is under way
-	buf     []byte      // that it reads into, while recording
-	arrived []byte      // what the last one brought
-	err     error       // how src ended
-	state   replayState // who owns src
-	kept    [][]byte    // what was read of src, for the retry
-	size    int64       // bytes recorded
-	lost    bool        // more than limit was read: there can be no retry
-	closed  [2]bool     // by the first send, and by the retry
-
-	release sync.Once // closes src
+	src   source // a file, or what is recorded; nil for the other cases
 }
 
-type replayState int
+// A source is a body that is shared by the two sends.
+type source interface {
+	first() io.ReadCloser
+	retry() (io.ReadCloser, error)
+	release()
+	lost() bool
+}
 
-const (
-	recording replayState = iota // the first send reads, and no answer is known
-	passing                      // the first send reads, and there will be no other
-	replaying                    // the retry reads
+// New returns the body of req. At most limit bytes are kept.
+func New(req *http.Request, limit int64) Body {
+	b := Body{req: req, limit: limit}
+	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
+		return b
+	}
+	if b.again = inMemory(req.Body); b.again != nil {
+		return b
+	}
+	if f := newFile(req.Body); f != nil {
+		b.src = f
+	} else {
+		b.src = newRecorder(req.Body, limit)
+	}
+	return b
+}
+
+// First returns the body of the first send.
+func (b *Body) First() io.ReadCloser {
+	if b.src == nil {
+		return b.req.Body
+	}
+	return b.src.first()
+}
+
+// Retry takes the body from the first send and returns that of the retry. The error is
+// ErrTooLarge, or that of GetBody.
+func (b *Body) Retry() (io.ReadCloser, error) {
+	switch {
+	case b.src != nil:
+		return b.src.retry()
+	case b.again != nil:
+		return io.NopCloser(b.again), nil
+	case b.req.Body == nil || b.req.Body == http.NoBody:
+		return b.req.Body, nil
+	}
+	again, err := b.req.GetBody()
+	if err == nil && again == nil {
+		err = errors.New("it returned no body")
+	}
+	if err == nil {
+		again, err = checked(again, b.req.ContentLength, b.limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("GetBody: %w", err)
+	}
+	return again, nil
+}
+
+// Release notes that there is no retry. Nothing more is kept.
+func (b *Body) Release() {
+	if b.src != nil {
+		b.src.release()
+	}
+}
+
+// Lost reports whether more of the body was sent than is kept.
+func (b *Body) Lost() bool { return b.src != nil && b.src.lost() }
+
+// Once reports whether the body can be read only once and may be larger than what is
+// kept.
+func (b *Body) Once() bool {
+	_, recorded := b.src.(*recorder)
+	n := b.req.ContentLength // zero is unknown if there is a body
+	return recorded && (n <= 0 || n > b.limit)
+}
+
+// The types of what io.NopCloser returns. Package net/http knows them as well, to find
+// out the length of a body.
+var (
+	nopCloser         = reflect.TypeOf(io.NopCloser(nil))
+	nopCloserWriterTo = reflect.TypeOf(io.NopCloser(struct {
+		io.Reader
+		io.WriterTo
+	}{}))
 )
 
-// newReplay returns the replay of req's body, or nil if the body needs none:
-// there is no body, or GetBody gives another one.
-func newBody(req *http.Request, limit int64) *Body {
-	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil {
-		return nil
+// unwrapped returns what io.NopCloser was called with, or body itself.
+func unwrapped(body io.Reader) io.Reader {
+	if t := reflect.TypeOf(body); t == nopCloser || t == nopCloserWriterTo {
+		r, _ := reflect.ValueOf(body).Field(0).Interface().(io.Reader)
+		return r
 	}
-	r := &Body{src: req.Body, limit: limit, whole: req.ContentLength}
-	if r.whole == 0 { // as net/http has it: with a body, zero is unknown
-		r.whole = -1
-	}
-	r.changed.L = &r.mu
-	return r
+	return body
 }
 
-// first returns the body for the first send.
-func (r *Body) first(req *http.Request) io.ReadCloser {
-	if r == nil {
-		return req.Body
+// inMemory returns a reader of the bytes that body has in memory, or nil. It is
+// independent of body, and copies no bytes.
+func inMemory(body io.ReadCloser) io.Reader {
+	switch r := unwrapped(body).(type) {
+	case *bytes.Reader:
+		c := *r
+		return &c
+	case *strings.Reader:
+		c := *r
+		return &c
+	case *bytes.Buffer:
+		return bytes.NewReader(r.Bytes())
 	}
-	return sendBody{r, 0}
+	return nil
 }
 
-// supersede takes the source from the first send and returns the body of the
-// retry, or false if more was read than is kept.
-func (r *Body) supersede() (io.ReadCloser, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.lost {
-		return nil, false
-	}
-	r.state = replaying
-	r.changed.Broadcast()
-	return sendBody{r, 1}, true
-}
-
-// isLost reports whether more was read than is kept.
-func (r *Body) isLost() bool {
-	if r == nil {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.lost
-}
-
-// pass ends the recording: there will be no retry. A body that the first send
-// has closed already is closed now.
-func (r *Body) pass() {
-	if r == nil {
-		return
-	}
-	r.mu.Lock()
-	r.state, r.kept = passing, nil
-	closed := r.closed[0]
-	r.mu.Unlock()
-	if closed {
-		_ = r.close()
-	}
-}
-
-func (r *Body) close() (err error) {
-	r.release.Do(func() { err = r.src.Close() })
-	return err
-}
-
-// A sendBody is the body of the first send (0) or of the retry (1).
-type sendBody struct {
-	*Body
-	send int
-}
-
-// Read reads the record, if it is the retry's, and then the source.
-func (b sendBody) Read(p []byte) (int, error) {
-	r := b.Body
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for {
-		switch {
-		case b.send == 0 && r.state == replaying:
-			return 0, errSuperseded
-		case r.closed[b.send]:
-			return 0, http.ErrBodyReadAfterClose
-		case b.send == 1 && len(r.kept) > 0:
-			n := copy(p, r.kept[0])
-			if r.kept[0] = r.kept[0][n:]; len(r.kept[0]) == 0 {
-				r.kept = r.kept[1:]
-			}
-			return n, nil
-		case len(p) == 0:
-			return 0, nil
-		case len(r.arrived) > 0 && b.send == 0:
-			n := copy(p, r.arrived)
-			r.arrived = r.arrived[n:]
-			return n, nil
-		case r.reading:
-			r.changed.Wait()
-		case r.err != nil:
-			return 0, r.err
-		case r.state == recording && !r.lost:
-			r.record(len(p))
-		default:
-			return r.readLocked(p)
+// length returns how many bytes body has, or -1 if only reading it can say.
+func length(body io.ReadCloser) int64 {
+	switch r := unwrapped(body).(type) {
+	case *bytes.Reader:
+		return int64(r.Len())
+	case *strings.Reader:
+		return int64(r.Len())
+	case *bytes.Buffer:
+		return int64(r.Len())
+	case *os.File:
+		info, err := r.Stat()
+		at, seekErr := r.Seek(0, io.SeekCurrent)
+		if err == nil && seekErr == nil && info.Mode().IsRegular() {
+			return info.Size() - at
 		}
 	}
+	return -1
 }
 
-// readLocked reads the source for the send that has it to itself.
-func (r *Body) readLocked(p []byte) (int, error) {
-	r.reading = true
-	r.mu.Unlock()
-	n, err := r.src.Read(p)
-	r.mu.Lock()
-	r.reading = false
-	if err != nil {
-		r.err = err
+// checked returns the body that GetBody returned if it has as many bytes as the request
+// says: a request that is longer or shorter fails in the middle, and the response to
+// the first send would be gone. A body of unknown length is read for that, unless it is
+// larger than limit.
+func checked(body io.ReadCloser, want, limit int64) (io.ReadCloser, error) {
+	if want <= 0 {
+		return body, nil
 	}
-	r.changed.Broadcast()
-	return n, err
-}
-
-// record starts to read up to n bytes of the source for the first send, or, if
-// that is superseded meanwhile, for the retry.
-func (r *Body) record(n int) {
-	if n = min(n, 32<<10); len(r.buf) < n {
-		r.buf = make([]byte, n)
-	}
-	r.reading = true
-	go func() {
-		n, err := r.src.Read(r.buf[:n])
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.reading = false
-		r.arrived = r.buf[:n]
-		if err != nil {
-			r.err = err
+	got := length(body)
+	var head []byte
+	if got < 0 && want <= limit {
+		var err error
+		if head, err = io.ReadAll(io.LimitReader(body, want+1)); err != nil {
+			_ = body.Close()
+			return nil, err
 		}
-		r.keepLocked(r.arrived)
-		r.changed.Broadcast()
-	}()
-}
-
-// keepLocked records what was read for the first send. Memory is taken as bytes
-// pass: a chunk is never larger than what was there before it.
-func (r *Body) keepLocked(p []byte) {
-	if r.state == passing || len(p) == 0 {
-		return
+		got = int64(len(head))
 	}
-	if r.size+int64(len(p)) > r.limit && r.state == recording {
-		r.lost, r.kept = true, nil
-		return
+	if got >= 0 && got != want {
+		_ = body.Close()
+		return nil, fmt.Errorf("it returned a body of another length than the ContentLength %d", want)
 	}
-	r.size += int64(len(p))
-	if last := len(r.kept) - 1; last >= 0 {
-		room := min(cap(r.kept[last])-len(r.kept[last]), len(p))
-		r.kept[last] = append(r.kept[last], p[:room]...)
-		p = p[room:]
+	if head == nil {
+		return body, nil
 	}
-	if len(p) > 0 {
-		room := min(r.size, 64<<10)
-		if r.whole > 0 {
-			room = min(room, r.whole-r.size+int64(len(p)))
-		}
-		r.kept = append(r.kept, append(make([]byte, 0, max(len(p), int(room))), p...))
-	}
-}
-
-// Close closes the source, unless the retry may still want the rest of it. A Read
-// that waits ends.
-func (b sendBody) Close() error {
-	r := b.Body
-	r.mu.Lock()
-	r.closed[b.send] = true
-	ended := r.err != nil && !r.reading || r.lost
-	wanted := b.send == 0 && (r.state == replaying || r.state == recording && !ended)
-	r.changed.Broadcast()
-	r.mu.Unlock()
-	if wanted {
-		return nil
-	}
-	return r.close()
+	return struct {
+		io.Reader
+		io.Closer
+	}{bytes.NewReader(head), body}, nil
 }
