@@ -92,6 +92,9 @@ func (r *recorder) retry() (io.ReadCloser, error) {
 func (r *recorder) release() {
 	r.mu.Lock()
 	r.state = passing
+	if r.closed[0] {
+		r.next = position{len(r.record), 0}
+	}
 	r.discardLocked()
 	closed, reading := r.closed[0], r.reading
 	r.changed.Broadcast()
@@ -288,6 +291,11 @@ func (r *recorder) read(p []byte) (n int, err error) {
 func (r *recorder) filledLocked(n int, err error) {
 	r.filling.n += n
 	r.size += int64(n)
+	if last := len(r.record) - 1; r.filling.n == 0 {
+		chunks.Put(r.filling)
+		r.record[last] = nil
+		r.record = r.record[:last]
+	}
 	r.reading, r.filling = false, nil
 	if err != nil {
 		r.err = err
