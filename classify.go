@@ -1,16 +1,15 @@
 package reauth
 
 import (
-	"bytes"
 	"context"
 	"net/http"
-	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/reauth-go/reauth/internal/challenge"
 	"github.com/reauth-go/reauth/internal/httpx"
 	"github.com/reauth-go/reauth/internal/mask"
 	"github.com/reauth-go/reauth/internal/peek"
+	"github.com/reauth-go/reauth/internal/recognize"
 )
 
 // A Reason says why a response is a rejection, and so what may cure it.
@@ -42,35 +41,6 @@ const (
 	ReasonQuota             Reason = "quota"              // the balance or quota behind the token is used up
 	ReasonOther             Reason = "other"              // the 401 is about something else than the token
 )
-
-// reasonRefused is a refusal in general terms, until something more is heard: then
-// it is ReasonDenied.
-const reasonRefused Reason = "refused"
-
-// rank orders the reasons where a response gives several: what a refresh cannot
-// cure before what it can, the specific before the generic. A refusal in general
-// terms gives way to a token that is said to have expired.
-func (r Reason) rank() int {
-	switch r {
-	case "":
-		return 0
-	case ReasonUnspecified:
-		return 1
-	case ReasonMissing:
-		return 2
-	case ReasonInvalidToken:
-		return 3
-	case reasonRefused:
-		return 4
-	case ReasonExpired, ReasonRevoked:
-		return 5
-	case ReasonOther, ReasonOtherScheme:
-		return 6
-	case ReasonInsufficientScope, ReasonRequestSignature, ReasonLoginRequired, ReasonDenied:
-		return 7
-	}
-	return 8
-}
 
 // Refreshable reports whether a fresh token may cure the rejection. Reasons
 // that are not listed above, and the empty one, are not refreshable.
@@ -129,124 +99,50 @@ func classifyUnauthorized(resp *http.Response, body func() []byte) Rejection {
 	if resp.StatusCode != http.StatusUnauthorized {
 		return Rejection{}
 	}
-	return understand(resp, body)
-}
-
-// understand returns what a response that is a rejection says.
-func understand(resp *http.Response, body func() []byte) Rejection {
-	rej := Rejection{StatusCode: resp.StatusCode, Challenges: ParseChallenges(resp.Header)}
-	e := explain(resp.Header, body())
-	rej.Code, rej.Message = bounded(e.code, 200), bounded(e.message, 500)
-	id, rank := headerRequestID(resp.Header)
-	if e.idRank > rank {
-		id = e.requestID
+	r := recognize.Response(resp, body())
+	rej := Rejection{
+		Reason:     Reason(r.Reason),
+		StatusCode: resp.StatusCode,
+		Code:       r.Code,
+		Message:    r.Message,
+		RequestID:  r.RequestID,
 	}
-	rej.RequestID = bounded(id, maxRequestID)
-	said, ours, unknown := challenged(rej.Challenges, sentScheme(resp.Request))
-	reason := e.reason
-	if rej.Code == "token_not_valid" && !e.messages {
-		// Django's Simple JWT of a token in the request's body, which is there
-		// to be refreshed; of the one in its header it says more.
-		reason = ReasonLoginRequired
-	}
-	switch {
-	case said == ReasonClaims:
-		rej.Reason = said
-	case e.upstream:
-		rej.Reason = ReasonUpstream
-	case !ours && said.rank() <= ReasonUnspecified.rank() &&
-		(reason.rank() <= ReasonMissing.rank() || reason == ReasonDenied || reason == reasonRefused || reason == ReasonInvalidToken && !e.listener.token && !e.listener.signed):
-		rej.Reason = ReasonOtherScheme // and no news of a token: "invalid credentials" are none
-	case unknown && reason == ReasonMissing && said == "":
-		rej.Reason = ReasonOtherScheme // the server looked for its own, and did not see it
-	case reason.rank() > said.rank():
-		rej.Reason = reason
-	case said != "":
-		rej.Reason = said
-	case e.elsewhere:
-		rej.Reason = ReasonOther
-	default:
-		rej.Reason = ReasonUnspecified
-	}
-	if rej.Reason == reasonRefused {
-		rej.Reason = ReasonDenied
+	for _, c := range r.Challenges {
+		rej.Challenges = append(rej.Challenges, Challenge(c))
 	}
 	return rej
 }
 
-// sentScheme returns the authentication scheme that req carried, or "".
-func sentScheme(req *http.Request) string {
-	if req == nil {
-		return ""
-	}
-	scheme, _, found := strings.Cut(req.Header.Get("Authorization"), " ")
-	if !found {
-		return ""
-	}
-	return scheme
+// A Challenge is one challenge of a WWW-Authenticate header (RFC 9110 §11.6.1).
+type Challenge struct {
+	Scheme  string            // as the server wrote it; compare with strings.EqualFold
+	Token68 string            // the value of "Negotiate abc=="; else empty
+	Params  map[string]string // by lower-case name; a name that is repeated is left out, as neither value can be trusted
 }
 
-// challenged returns what the challenges say, or "" for nothing; whether one of
-// them is, or may be, for a token such as was sent; and whether that is only
-// because nobody knows what its scheme is for.
-func challenged(challenges []Challenge, sent string) (said Reason, ours, unknown bool) {
-	ours = len(challenges) == 0
-	note := func(r Reason) {
-		if r.rank() > said.rank() {
-			said = r
-		}
+// ParseChallenges returns the challenges of all WWW-Authenticate lines of h, in their
+// order. It accepts what RFC 9110 §11 allows and what servers send besides: unquoted
+// values, quotes inside of quotes, missing and superfluous commas. It skips what it
+// cannot read. It never fails, and takes time in proportion to the header, of which it
+// reads 64 KiB.
+func ParseChallenges(h http.Header) []Challenge {
+	var all []Challenge
+	for _, c := range challenge.Parse(h) {
+		all = append(all, Challenge(c))
 	}
-	for _, c := range challenges {
-		switch strings.ToLower(c.Scheme) {
-		case "basic", "digest", "negotiate", "ntlm", "kerberos", "hoba", "mutual", "scram-sha-256", "signature", "aws4-hmac-sha256":
-			ours = ours || sent != "" && strings.EqualFold(c.Scheme, sent)
-			continue
-		case "bearer", "token", "dpop", "":
-			ours, unknown = true, false
-		default:
-			unknown = unknown || !ours && sent != "" && !strings.EqualFold(c.Scheme, sent)
-			ours = true
-		}
-		switch strings.ToLower(c.Params["error"]) {
-		case "invalid_token", "token_expired", "expired_token":
-			note(ReasonInvalidToken)
-			ours = true
-		case "insufficient_scope":
-			note(ReasonInsufficientScope)
-		case "insufficient_user_authentication":
-			note(ReasonStepUp)
-		case "insufficient_claims":
-			return ReasonClaims, true, false
-		case "use_dpop_nonce":
-			note(ReasonDPoPNonce)
-		case "invalid_dpop_proof":
-			note(ReasonRequestSignature)
-		}
-		if d := c.Params["error_description"]; d != "" {
-			var l listener
-			l.hear(d)
-			note(l.reason)
-		}
-	}
-	return said, ours, unknown
+	return all
 }
 
-// bounded is printable, for text that may be long.
-func bounded(s string, max int) string {
-	return mask.Printable(s[:min(len(s), max*utf8.UTFMax)], max)
-}
+// maxRequestID bounds a request id, in characters.
+const maxRequestID = recognize.MaxRequestID
 
-// maxRequestID bounds what is taken for a request id.
-const maxRequestID = 128
-
-// RequestID returns the id by which the server knows the request, to be given to
-// its support desk; "" if there is none. It is printable and has at most 128
-// characters. Of several, in headers and body, it is the one that was made for
-// that purpose.
+// RequestID returns the server's id of the request, for its support desk; "" if there
+// is none. It is printable and has at most 128 characters. If headers and body have
+// several, it is the one that was made for that purpose.
 //
-// It asks OutcomeOf first. Of an error, or of a text that is no event stream, it
-// reads the first 64 KiB of the body, within one second; the body can be read
-// from its beginning all the same.
+// RequestID first looks for the Outcome of the request. It reads the first 64 KiB of
+// the body of an error, or of a text that is no event stream, within one second; the
+// body can still be read from its beginning.
 func RequestID(resp *http.Response) string {
 	if resp == nil {
 		return ""
@@ -254,37 +150,28 @@ func RequestID(resp *http.Response) string {
 	if o, ok := OutcomeOf(resp); ok && o.RequestID() != "" {
 		return o.RequestID()
 	}
-	id, rank := headerRequestID(resp.Header)
-	if resp.StatusCode >= 400 || isText(resp.Header.Get("Content-Type")) {
+	var body []byte
+	if resp.StatusCode >= 400 || recognize.IsText(resp.Header) {
 		ctx := context.Background()
 		if resp.Request != nil {
 			ctx = resp.Request.Context()
 		}
-		ahead, ok := resp.Body.(*peek.Body)
+		head, ok := resp.Body.(*peek.Body)
 		if !ok {
-			ahead = peek.New(ctx, resp)
+			head = peek.New(ctx, resp)
 		}
-		if e := explain(resp.Header, ahead.Bytes()); e.idRank > rank {
-			id = e.requestID
-		}
+		body = head.Bytes()
 	}
-	return bounded(id, maxRequestID)
+	return recognize.RequestID(resp.Header, body)
 }
 
-// isText reports whether a body of the type may hold an error in words.
-func isText(contentType string) bool {
-	t := strings.ToLower(contentType)
-	return t == "" || strings.Contains(t, "json") || strings.Contains(t, "xml") || strings.HasPrefix(t, "text/") && !strings.HasPrefix(t, "text/event-stream")
-}
-
-// requestID returns the request id of the headers: of the caller's own, else of
-// those that are known by their names.
+// requestID returns the request id of the headers: of the caller's own, else of those
+// that are known by their names.
 func requestID(h http.Header, own []string) string {
 	if id := ownRequestID(h, own); id != "" {
 		return id
 	}
-	id, _ := headerRequestID(h)
-	return id
+	return recognize.RequestID(h, nil)
 }
 
 // ownRequestID returns the request id of the caller's own headers.
@@ -299,88 +186,5 @@ func ownRequestID(h http.Header, own []string) string {
 	return ""
 }
 
-// headerRequestID returns the request id of the header whose name promises most,
-// and how much that is.
-func headerRequestID(h http.Header) (id string, best int) {
-	found := ""
-	for k, vv := range h {
-		rank := requestIDRank(k)
-		if rank == 0 || rank < best || rank == best && k > found { // of two alike, always the same
-			continue
-		}
-		for _, v := range vv {
-			if strings.HasPrefix(v, "{") { // X-Gitlab-Meta
-				e := &explanation{}
-				e.json(v)
-				v = e.requestID
-			}
-			if v = bounded(v, maxRequestID); v != "" {
-				id, best, found = v, rank, k
-				break
-			}
-		}
-	}
-	return id, best
-}
-
-// promising reports whether a header's name has a pair of letters that every
-// name with a rank has: of id, trace or ray, meta, correlation. Most have none.
-func promising(name string) bool {
-	for i := 1; i < len(name); i++ {
-		switch uint16(name[i-1]|0x20)<<8 | uint16(name[i]|0x20) {
-		case 'i'<<8 | 'd', 'r'<<8 | 'a', 'm'<<8 | 'e', 'r'<<8 | 'e':
-			return true
-		}
-	}
-	return false
-}
-
-// requestIDRank returns what a header's name promises: the higher, the more the
-// id was made for the support desk; 0 for none. A vendor's own request id comes
-// first, then the customary ones, then those of logs and errors, and last what
-// belongs to a proxy, a trace or the client.
-func requestIDRank(name string) int {
-	var room [48]byte
-	if len(name) > len(room) || !promising(name) {
-		return 0
-	}
-	n := room[:0]
-	for i := 0; i < len(name); i++ {
-		switch c := name[i]; {
-		case 'A' <= c && c <= 'Z':
-			n = append(n, c|0x20)
-		case c != '-' && c != '_':
-			n = append(n, c)
-		}
-	}
-	has := func(s string) bool { return bytes.Contains(n, []byte(s)) }
-	switch string(n) {
-	case "xrequestid":
-		return 80
-	case "requestid":
-		return 79
-	case "xgitlabmeta":
-		return 85
-	case "auditid", "apnsid", "intuittid", "cfray", "xvercelid", "xazureref":
-		return 60
-	case "xamzcfid":
-		return 55
-	case "traceparent":
-		return 10
-	case "xcloudtracecontext", "xamzntraceid":
-		return 20
-	}
-	switch {
-	case has("client"), has("parent"), has("span"):
-		return 0
-	case has("correlation"), has("activityid"), has("operationid"):
-		return 50
-	case has("requestid"), has("reqid"):
-		return 90
-	case has("queryid"), has("debugid"), has("trackingid"), has("logid"), has("errorid"), has("incidentid"), has("supportid"), has("tracetoken"), has("transactionid"):
-		return 70
-	case has("traceid"):
-		return 40
-	}
-	return 0
-}
+// bounded returns text of a server's as it may be logged.
+func bounded(s string, max int) string { return mask.Bounded(s, max) }

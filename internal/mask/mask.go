@@ -91,6 +91,9 @@ func Shares(word string, secrets []string) bool {
 	return false
 }
 
+// Bounded is Printable, for text that may be much longer.
+func Bounded(s string, max int) string { return Printable(s[:min(len(s), max*utf8.UTFMax)], max) }
+
 // Printable returns s with blanks and control characters folded into single
 // spaces, what else cannot be printed left out, cut to max runes.
 func Printable(s string, max int) string {

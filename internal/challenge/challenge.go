@@ -1,4 +1,5 @@
-package reauth
+// Package challenge reads WWW-Authenticate headers.
+package challenge
 
 import (
 	"net/http"
@@ -21,13 +22,13 @@ type Challenge struct {
 	Params  map[string]string // by lower-case name; a name that is repeated is left out, as neither value can be trusted
 }
 
-// ParseChallenges returns the challenges of all WWW-Authenticate lines of h, in
-// their order. It takes what RFC 9110 §11 allows and what servers send besides:
-// unquoted values, quotes inside of quotes, missing and superfluous commas. What
-// it cannot read it skips. It never fails, and takes time in proportion to the
-// header, of which it reads 64 KiB.
-func ParseChallenges(h http.Header) []Challenge {
-	var p challengeParser
+// Parse returns the challenges of all WWW-Authenticate lines of h, in their order. It
+// accepts what RFC 9110 §11 allows and what servers send besides: unquoted values,
+// quotes inside of quotes, missing and superfluous commas. It skips what it cannot
+// read. It never fails, and takes time in proportion to the header, of which it reads
+// 64 KiB.
+func Parse(h http.Header) []Challenge {
+	var p parser
 	budget := maxChallengeBytes
 	for _, line := range httpx.Values(h, "Www-Authenticate") {
 		line = line[:min(len(line), budget)]
@@ -37,9 +38,9 @@ func ParseChallenges(h http.Header) []Challenge {
 	return p.all
 }
 
-// A challengeParser reads lines one after another, as if they were one with a
+// A parser reads lines one after another, as if they were one line with a
 // comma in between (RFC 9110 §5.3), byte by byte and never backwards.
-type challengeParser struct {
+type parser struct {
 	all      []Challenge
 	repeated map[string]bool // names that the last challenge has more than once
 	full     bool            // there was one challenge too many
@@ -49,7 +50,7 @@ type challengeParser struct {
 	open bool // a quote was seen to stay open to its end: so will every later one
 }
 
-func (p *challengeParser) parse(line string) {
+func (p *parser) parse(line string) {
 	p.s, p.i, p.open = line, 0, false
 	for {
 		p.skip(isSeparator)
@@ -74,7 +75,7 @@ func (p *challengeParser) parse(line string) {
 }
 
 // param adds a parameter to the last challenge.
-func (p *challengeParser) param(name, value string) {
+func (p *parser) param(name, value string) {
 	if len(p.all) == 0 { // parameters of no scheme
 		return
 	}
@@ -100,24 +101,24 @@ func isBase64(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~+/", c) >= 0
 }
 
-func (p *challengeParser) skip(is func(byte) bool) { p.i = p.after(p.i, is) }
+func (p *parser) skip(is func(byte) bool) { p.i = p.after(p.i, is) }
 
 // after returns the first index from i on that is not of the class.
-func (p *challengeParser) after(i int, is func(byte) bool) int {
+func (p *parser) after(i int, is func(byte) bool) int {
 	for i < len(p.s) && is(p.s[i]) {
 		i++
 	}
 	return i
 }
 
-func (p *challengeParser) word() string {
+func (p *parser) word() string {
 	start := p.i
 	p.skip(isWord)
 	return p.s[start:p.i]
 }
 
 // assigned reports whether an equals sign comes next, and steps over it.
-func (p *challengeParser) assigned() bool {
+func (p *parser) assigned() bool {
 	i := p.after(p.i, isBlank)
 	if i == len(p.s) || p.s[i] != '=' {
 		return false
@@ -128,7 +129,7 @@ func (p *challengeParser) assigned() bool {
 
 // token68 reads the bare value after a scheme, or nothing: a word is one only
 // when it ends the challenge, else it is the name of a parameter.
-func (p *challengeParser) token68() string {
+func (p *parser) token68() string {
 	end := p.after(p.i, isBase64)
 	if end == p.i {
 		return ""
@@ -143,7 +144,7 @@ func (p *challengeParser) token68() string {
 }
 
 // value reads what stands behind the equals sign of the named parameter.
-func (p *challengeParser) value(name string) string {
+func (p *parser) value(name string) string {
 	p.skip(isBlank)
 	if p.i < len(p.s) && p.s[p.i] == '"' {
 		if !p.open {
@@ -171,7 +172,7 @@ func (p *challengeParser) value(name string) string {
 
 // quoted reads a quoted string, of which a quote is the end only if a separator,
 // another parameter or nothing comes behind it: servers forget to escape.
-func (p *challengeParser) quoted() (string, bool) {
+func (p *parser) quoted() (string, bool) {
 	var b strings.Builder
 	for i := p.i + 1; i < len(p.s); i++ {
 		switch c := p.s[i]; {
@@ -189,7 +190,7 @@ func (p *challengeParser) quoted() (string, bool) {
 }
 
 // ends reports whether a quoted string may have ended before i.
-func (p *challengeParser) ends(i int) bool {
+func (p *parser) ends(i int) bool {
 	next := p.after(i, isBlank)
 	return next == len(p.s) || p.s[next] == ',' || p.s[next] == ';' || p.named(i)
 }
@@ -197,7 +198,7 @@ func (p *challengeParser) ends(i int) bool {
 // named reports whether a parameter's name and its equals sign come at i, blanks
 // aside. It looks no further than the next word, so all its looks together read
 // the line a few times at most.
-func (p *challengeParser) named(i int) bool {
+func (p *parser) named(i int) bool {
 	start := p.after(i, isBlank)
 	end := p.after(start, isWord)
 	if end == start {

@@ -1,4 +1,4 @@
-package reauth
+package recognize
 
 import (
 	"bytes"
@@ -17,13 +17,13 @@ type explanation struct {
 	code, message string
 	requestID     string
 	reason        Reason
-	elsewhere     bool // a code says that something else is invalid
+	otherCode     bool // a code says that something else is invalid
 	expired       bool // a code says that the token's time is over
-	unsigned      bool // a code says that a signature is wrong, which may be the token's
+	badSignature  bool // a code says that a signature is wrong, which may be the token's
 	messages      bool // there is a member of that name
 	upstream      bool // a gateway hides whose key was refused
 
-	listener                   listener
+	words                      sentenceReader
 	codeRank, textRank, idRank int // of code, message and requestID
 	nested                     bool
 }
@@ -43,8 +43,8 @@ var (
 		"xrequestid": 78, "requestuuid": 78, "requestguid": 78, "transactionid": 74, "activityid": 74, "queryid": 74,
 		"correlationid": 75, "traceid": 60, "traceparent": 5,
 	}
-	// Of these nothing is said about the token.
-	deafMembers = map[string]bool{
+	// These say nothing about the token.
+	ignoredMembers = map[string]bool{
 		"help": true, "hint": true, "documentation": true, "documentationurl": true, "docurl": true, "docs": true, "moreinfo": true, "link": true,
 		"links": true, "href": true, "url": true, "uri": true, "see": true, "path": true, "instance": true, "resource": true, "trace": true,
 		"stack": true, "stacktrace": true, "timestamp": true, "date": true, "method": true, "param": true, "troubleshooter": true,
@@ -99,38 +99,40 @@ func explain(h http.Header, body []byte) *explanation {
 	default:
 		e.fact("", string(text))
 	}
-	e.reason = e.listener.reason
+	e.reason = e.words.reason
 	switch {
-	case e.unsigned && !e.listener.token && e.reason == ReasonInvalidToken:
-		e.reason = ReasonRequestSignature
-	case e.expired && e.reason == ReasonInsufficientScope: // in its prose only
-		e.reason = ReasonExpired
-	case e.listener.perhaps && e.reason == ReasonOtherScheme: // "the user or the token is invalid"
-		e.reason = ReasonInvalidToken
+	case e.badSignature && !e.words.token && e.reason == InvalidToken:
+		e.reason = RequestSignature
+	case e.expired && e.reason == InsufficientScope: // in its prose only
+		e.reason = Expired
+	case e.words.uncertain && e.reason == OtherScheme: // "the user or the token is invalid"
+		e.reason = InvalidToken
 	}
 	return e
 }
 
+// maxDecoded bounds what is decompressed.
+const maxDecoded = 64 << 10
+
 // decoded returns the body's text: unzipped where it is gzip-coded, within the
 // same bound, and without a byte order mark.
 func decoded(h http.Header, body []byte) []byte {
-	switch strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding"))) {
+	switch strings.ToLower(strings.TrimSpace(first(h, "Content-Encoding"))) {
 	case "", "identity":
 	case "gzip", "x-gzip":
 		zr, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
 			return nil
 		}
-		body, _ = io.ReadAll(io.LimitReader(zr, (64 << 10))) // cut off is no error
+		body, _ = io.ReadAll(io.LimitReader(zr, maxDecoded)) // cut off is no error
 	default: // nobody here can read it
 		return nil
 	}
 	return bytes.TrimPrefix(body, []byte("\uFEFF"))
 }
 
-// json reads the members of JSON, be it one value or several, whole or cut off:
-// what stood before the cut is said all the same. So it looks for strings and
-// numbers and what they are the value of, and for nothing else.
+// json reads the members of JSON: one value or several, whole or cut off. So it looks for
+// strings and numbers and the names of their members, and for nothing else.
 func (e *explanation) json(s string) {
 	var keys [16]string // of the containers around, by depth
 	depth, key := 0, ""
@@ -229,30 +231,30 @@ func (e *explanation) fact(key, v string) {
 		e.code, e.codeRank = v, rank
 	}
 	e.upstream = e.upstream || strings.Contains(v, "https://***")
-	if deafMembers[key] {
+	if ignoredMembers[key] {
 		return
 	}
 	if rank := 1 + textMembers[key]; (blank || rank > 6) && rank > e.textRank {
 		e.message, e.textRank = v, rank
 	}
 	if e.idRank < labelledRank {
-		if id := labelled(v[max(0, len(v)-maxHeard):]); id != "" {
+		if id := labelled(v[max(0, len(v)-maxText):]); id != "" {
 			e.requestID, e.idRank = id, labelledRank
 		}
 	}
 	if strings.HasPrefix(v, "http://") || strings.HasPrefix(v, "https://") || idMembers[key] > 0 {
 		return
 	}
-	before := e.listener.reason
-	e.listener.hear(v)
+	before := e.words.reason
+	e.words.read(v)
 	if blank {
 		return
 	}
-	if before == "" && e.listener.reason == "" {
-		e.elsewhere = e.elsewhere || namesOther(v)
+	if before == "" && e.words.reason == "" {
+		e.otherCode = e.otherCode || namesOther(v)
 	}
-	e.expired = e.expired || e.listener.latest == ReasonExpired
-	e.unsigned = e.unsigned || codeMembers[key] > 0 && namesSignature(v)
+	e.expired = e.expired || e.words.latest == Expired
+	e.badSignature = e.badSignature || codeMembers[key] > 0 && namesSignature(v)
 }
 
 // namesSignature reports whether a code is about a signature, and of no token:
@@ -281,20 +283,20 @@ func namesOther(code string) bool {
 func (e *explanation) markup(body []byte) {
 	head := strings.ToLower(string(body[:min(len(body), 256)]))
 	page := strings.Contains(head, "<!doctype html") || strings.Contains(head, "<html")
-	e.listener.page = page
-	heard := 0
+	e.words.page = page
+	length := 0
 	name := ""
-	for len(body) > 0 && heard < maxHeard {
+	for len(body) > 0 && length < maxText {
 		i := bytes.IndexByte(body, '<')
 		if i < 0 {
 			i = len(body)
 		}
-		if text := strings.TrimSpace(html.UnescapeString(string(body[:min(i, maxHeard)]))); text != "" {
+		if text := strings.TrimSpace(html.UnescapeString(string(body[:min(i, maxText)]))); text != "" {
 			key := folded(name)
 			if page {
 				key = ""
 			}
-			heard += len(text)
+			length += len(text)
 			e.fact(key, text)
 		}
 		body = body[i:]
@@ -323,7 +325,7 @@ func (e *explanation) markup(body []byte) {
 			if j < 0 {
 				j = len(body)
 			}
-			if id := labelled(string(body[:min(j, maxHeard)])); id != "" && e.idRank < 1 {
+			if id := labelled(string(body[:min(j, maxText)])); id != "" && e.idRank < 1 {
 				e.requestID, e.idRank = id, 1
 			}
 			body = body[j:]
@@ -379,4 +381,10 @@ func endsIn(s string, labels []string) bool {
 		}
 	}
 	return false
+}
+
+func isBlank(c byte) bool { return c <= ' ' || c == 0x7f }
+
+func isBase64(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~+/", c) >= 0
 }

@@ -1,24 +1,21 @@
-package reauth
+package recognize
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 )
 
-// A concept is what a word of an error message is about. Servers have few things
-// to say when they turn a token down, and many ways to say them: so their words
-// are looked up one by one, and what is said follows from which state is put
-// together with which subject.
+// A concept is what a word of an error message is about. Servers have few reasons to
+// reject a token, and many ways to say them. So their words are looked up one by one,
+// and the reason follows from which state is combined with which subject.
 type concept uint8
 
 const (
 	nothing concept = iota
 
-	// Subjects: what a state is said of.
+	// Subjects of a state.
 	token        // a token, a key, a session: what a refresh replaces
 	credentials  // that may be a token, and may be a password
 	refreshToken // what a refresh needs, or the consent behind it
@@ -27,7 +24,7 @@ const (
 	password     // a password, a login by name
 	certificate
 	otherToken       // one that is not the request's
-	signature        // of a token, or of a request: what is said of it decides
+	signature        // of a token, or of a request, as its state decides
 	requestSignature // of a request
 	moment           // a timestamp of the request
 
@@ -39,12 +36,12 @@ const (
 	disabled // or deleted: of a token as good as revoked, of nothing in particular no news
 	locked   // suspended, banned: of people
 	missing
-	ended // said of a trial, a plan
+	ended // of a trial, a plan
 
 	login // an invitation to log in, of weight on a page only
 
-	// Matters that a fresh token does not settle, whatever is said of them.
-	grant // a dead one
+	// Matters that a new token does not resolve, whatever their state.
+	grant // that has ended
 	quota
 	money // which an error may mention in passing
 	scope
@@ -185,316 +182,3 @@ var lexicon = sync.OnceValues(func() (map[string]entry, map[rune][]term) {
 	}
 	return words, runes
 })
-
-// A said is a concept where it stands in a sentence, counted in words.
-type said struct {
-	concept concept
-	at, end int
-}
-
-// A listener hears what sentences say, and keeps the weightiest.
-type listener struct {
-	page    bool // an HTML page
-	reason  Reason
-	latest  Reason // of the text that was heard last
-	token   bool   // something was said of a token, by that or a similar name
-	signed  bool   // something was said of its signature, or a request's
-	perhaps bool   // a token is one of the things that something was said of
-
-	// Of the sentence under way.
-	words  []byte // each followed by a blank
-	starts []int  // of the words
-	inWord bool
-	heard  []said
-}
-
-// maxHeard is how much of one text is listened to.
-const maxHeard = 4 << 10
-
-// hear listens to a text or a code: TOKEN_EXPIRED, tokenExpired and "token
-// expired" are the same to it.
-func (l *listener) hear(text string) {
-	_, terms := lexicon()
-	text = text[:min(len(text), maxHeard)]
-	if l.words == nil {
-		l.words, l.starts, l.heard = make([]byte, 0, 128), make([]int, 0, 16), make([]said, 0, 8)
-	}
-	l.latest = ""
-	var last rune
-	for i := 0; i < len(text); {
-		r, n := rune(text[i]), 1
-		if r >= utf8.RuneSelf {
-			r, n = utf8.DecodeRuneInString(text[i:])
-		}
-		switch {
-		case r == 'h' && (strings.HasPrefix(text[i:], "http://") || strings.HasPrefix(text[i:], "https://")):
-			l.blank() // an address says nothing
-			for i+n < len(text) && text[i+n] > ' ' && text[i+n] < utf8.RuneSelf && text[i+n] != '"' && text[i+n] != '\'' {
-				n++
-			}
-		case r == '@' && l.inWord: // nor does user@example.com
-			l.words, l.starts = l.words[:l.starts[len(l.starts)-1]], l.starts[:len(l.starts)-1]
-			l.inWord = false
-			for i+n < len(text) && (isBase64(text[i+n]) || text[i+n] >= utf8.RuneSelf) {
-				n++
-			}
-		case 'a' <= r && r <= 'z':
-			l.letter(r)
-		case 'A' <= r && r <= 'Z':
-			// tokenExpired, JWTExpired
-			lower := i+1 < len(text) && 'a' <= text[i+1] && text[i+1] <= 'z'
-			if 'a' <= last && last <= 'z' || 'A' <= last && last <= 'Z' && lower {
-				l.blank()
-			}
-			l.letter(r | 0x20)
-		case '0' <= r && r <= '9':
-			l.letter(r)
-		case r == '\'', r == '’':
-		case r == '.' && i+1 < len(text) && text[i+1] > ' ': // invalid.token
-			l.blank()
-		case r == '.', r == '!', r == '?', r == ';', r == '\n', r == '。', r == '！', r == '？', r == '；':
-			l.sentence()
-		case r < utf8.RuneSelf:
-			l.blank()
-		case r >= 0x2E80: // no blanks between words from here on
-			if t := longest(terms[r], text[i:]); t.concept != nothing {
-				l.blank()
-				l.starts = append(l.starts, len(l.words))
-				l.words = append(l.words, ' ') // no word, but a place
-				l.heard = append(l.heard, said{t.concept, len(l.starts) - 1, len(l.starts) - 1})
-				n = len(t.text)
-			} else {
-				l.blank()
-			}
-		case unicode.IsLetter(r):
-			l.letter(unicode.ToLower(r))
-		default:
-			l.blank()
-		}
-		last = r
-		i += n
-	}
-	l.sentence()
-}
-
-// letter takes a letter of a word, in lower case.
-func (l *listener) letter(r rune) {
-	if !l.inWord {
-		l.starts = append(l.starts, len(l.words))
-		l.inWord = true
-	}
-	if r < utf8.RuneSelf {
-		l.words = append(l.words, byte(r))
-	} else {
-		l.words = utf8.AppendRune(l.words, r)
-	}
-}
-
-// blank ends a word.
-func (l *listener) blank() {
-	if l.inWord {
-		l.words = append(l.words, ' ')
-		l.inWord = false
-	}
-}
-
-// longest returns the longest of the terms that text begins with.
-func longest(list []term, text string) term {
-	for _, t := range list {
-		if strings.HasPrefix(text, t.text) {
-			return t
-		}
-	}
-	return term{}
-}
-
-// sentence ends a sentence, and weighs what it said.
-func (l *listener) sentence() {
-	l.blank()
-	words, _ := lexicon()
-	for i := 0; i < len(l.starts); {
-		first := l.word(i, i+1)
-		n := 1
-		if e, ok := words[string(first)]; ok {
-			for n = max(min(e.longest, len(l.starts)-i), 1); n > 1; n-- {
-				if e, ok := words[string(l.word(i, i+n))]; ok && e.concept != nothing {
-					l.heard = append(l.heard, said{e.concept, i, i + n})
-					break
-				}
-			}
-			if n == 1 && e.concept != nothing {
-				l.heard = append(l.heard, said{e.concept, i, i + 1})
-			}
-		} else if len(first) > 5 && bytes.HasSuffix(first, []byte("token")) { // Zugriffstoken
-			l.heard = append(l.heard, said{token, i, i + 1})
-		}
-		i += n
-	}
-	if len(l.heard) > 0 {
-		slices.SortStableFunc(l.heard, func(a, b said) int { return a.at - b.at })
-		r := l.weigh()
-		if r.rank() > l.latest.rank() {
-			l.latest = r
-		}
-		if r.rank() > l.reason.rank() {
-			l.reason = r
-		}
-	}
-	l.words, l.starts, l.heard = l.words[:0], l.starts[:0], l.heard[:0]
-}
-
-// word returns the words from i to j, without the last blank.
-func (l *listener) word(i, j int) []byte {
-	end := len(l.words)
-	if j < len(l.starts) {
-		end = l.starts[j]
-	}
-	return bytes.TrimRight(l.words[l.starts[i]:end], " ")
-}
-
-func (c concept) subject() bool { return c >= token && c <= moment }
-func (c concept) state() bool   { return c >= expired && c <= ended }
-
-// weigh returns what the sentence says of the token, if anything.
-func (l *listener) weigh() Reason {
-	var has [either + 1]bool
-	for i, s := range l.heard {
-		// "Wrong user or password" is no alternative to anything.
-		has[s.concept] = has[s.concept] || s.concept != either || !l.aside(i-1) || !l.aside(i+1)
-	}
-	cure, other := pairs(l.heard)
-	l.token = l.token || has[token] && cure != ""
-	l.signed = l.signed || has[signature] && cure != ""
-	l.perhaps = l.perhaps || has[token] && has[either] && cure != ""
-	switch {
-	case has[parse]:
-		return ReasonOther
-	case has[quota], has[money] && cure == "" && slices.ContainsFunc(l.heard, func(s said) bool { return s.concept.state() }):
-		return ReasonQuota
-	case has[csrf]:
-		return ReasonCSRF
-	case has[grant]:
-		return ReasonLoginRequired
-	case has[factor]:
-		return ReasonStepUp
-	case has[nonce]:
-		return ReasonDPoPNonce
-	case has[audience], has[clientID] && has[mismatch]:
-		return ReasonAudience
-	case has[upstream]:
-		return ReasonUpstream
-	case has[requestSignature] && !has[token], has[signature] && has[mismatch] && !has[token], has[moment] && !has[token]:
-		return ReasonRequestSignature
-	case other != "":
-	case has[scope]:
-		other = ReasonInsufficientScope
-	case has[address]:
-		other = ReasonDenied
-	case has[denied] && (cure == "" || cure == ReasonMissing): // "permission denied: invalid ticket"
-		other = reasonRefused
-	case has[unsupported], has[certificate], has[login] && l.page:
-		other = ReasonOtherScheme
-	}
-	// "Invalid token or insufficient permissions" leaves it open: in doubt, refresh.
-	if other == "" || has[either] && cure != "" {
-		return cure
-	}
-	return other
-}
-
-// aside reports whether a user or a password is heard at i, or nothing.
-func (l *listener) aside(i int) bool {
-	return i < 0 || i >= len(l.heard) || l.heard[i].concept == account || l.heard[i].concept == password
-}
-
-// pairs puts the states of a sentence together with their subjects: one that
-// comes right behind ("an expired token"), or the one before ("the token of the
-// user has expired"), or else the next. Of alternatives that come behind ("invalid
-// password or token") it is said of each. It returns what is said of the token,
-// and what of other things.
-func pairs(heard []said) (cure, other Reason) {
-	before, beforeEnd := nothing, 0
-	for i, s := range heard {
-		if s.concept.subject() {
-			// "The session for this user timed out": of whose it is nothing is said.
-			if owner := before == token && s.concept == account && s.at > beforeEnd && s.at-beforeEnd <= 2; !owner {
-				before = s.concept
-			}
-			beforeEnd = s.end
-		}
-		if !s.concept.state() {
-			continue
-		}
-		note := func(subject concept) {
-			switch r := reasonOf(subject, s.concept); {
-			case r == "":
-			case !r.Refreshable():
-				other = r
-			case cure == "" || cure == ReasonMissing:
-				cure = r
-			case r != cure && r != ReasonMissing:
-				cure = ReasonInvalidToken // several at once: it is one of them
-			}
-		}
-		subject, end := nothing, s.end
-		for _, next := range heard[i+1:] {
-			if next.concept == either && next.at == end && subject != nothing {
-				note(subject)
-				end = next.end
-				continue
-			}
-			if !next.concept.subject() || next.at != end && (subject != nothing || before != nothing) {
-				break
-			}
-			subject, end = next.concept, next.end // of several in a row the last: "user token"
-		}
-		if subject == nothing {
-			subject = before
-		}
-		note(subject)
-	}
-	return cure, other
-}
-
-// reasonOf returns what it means for a request that such a thing is in such a
-// state.
-func reasonOf(subject, state concept) Reason {
-	switch subject {
-	case refreshToken:
-		if state != missing {
-			return ReasonLoginRequired
-		}
-	case account:
-		if state == locked || state == revoked || state == disabled || state == expired || state == ended {
-			return ReasonDenied
-		}
-	case clientID:
-		if state != missing {
-			return ReasonAudience
-		}
-	case password, certificate:
-		return ReasonOtherScheme
-	case otherToken:
-		return ReasonOther
-	case token, credentials, signature, requestSignature:
-		switch state {
-		case expired:
-			return ReasonExpired
-		case revoked, disabled, locked:
-			return ReasonRevoked
-		case missing:
-			return ReasonMissing
-		}
-		return ReasonInvalidToken
-	case nothing:
-		switch state {
-		case expired:
-			return ReasonExpired
-		case revoked:
-			return ReasonRevoked
-		case locked:
-			return ReasonDenied
-		}
-	}
-	return ""
-}
