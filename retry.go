@@ -172,7 +172,7 @@ func (r *rejectedRequest) rewind() bool {
 // retry sends the request for the second and last time.
 func (r *rejectedRequest) retry() (*http.Response, error) {
 	httpx.CloseBody(r.resp.Body)
-	resp, err := r.t.send(r.req, r.next, r.again, r.clonable)
+	resp, _, err := r.t.send(r.req, r.next, r.again, r.clonable)
 	r.Elapsed = time.Since(r.began)
 	secrets := r.t.secrets(r.req, r.why.rejected, r.next)
 	if resp == nil {

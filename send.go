@@ -22,8 +22,9 @@ type outgoing struct {
 }
 
 // send sends the request with the token through Base; without one if s is anonymous.
-// clonable is what inspectHeader returned.
-func (t *Transport) send(req *http.Request, s *tokenState, body io.ReadCloser, clonable bool) (*http.Response, error) {
+// clonable is what inspectHeader returned. overwritten reports whether the response to a
+// rejected request shows that Base sent another credential.
+func (t *Transport) send(req *http.Request, s *tokenState, body io.ReadCloser, clonable bool) (resp *http.Response, overwritten bool, err error) {
 	out := &outgoing{Request: *req}
 	out.Body = body
 	if clonable && t.Query == "" {
@@ -44,12 +45,13 @@ func (t *Transport) send(req *http.Request, s *tokenState, body io.ReadCloser, c
 		out.value[0] = t.value(s)
 		out.Header[t.key] = out.value[:]
 	}
-	resp, err := t.base.RoundTrip(&out.Request)
+	resp, err = t.base.RoundTrip(&out.Request)
 	if resp == nil {
-		return nil, t.baseError(err, s)
+		return nil, false, t.baseError(err, s)
 	}
+	overwritten = resp.StatusCode >= 400 && t.overwrites(resp.Request, s)
 	resp.Request = t.shown(req, resp.Request, &out.Request)
-	return resp, err
+	return resp, overwritten, err
 }
 
 // baseError returns the error of a Base that returned no response. If its text has the
@@ -72,11 +74,8 @@ func (t *Transport) baseError(err error, s *tokenState) error {
 // no token and the redirects that led to it; with the URL that was reached if Base
 // followed a redirect, and with the context of the copy that Base made.
 func (t *Transport) shown(req, got, sent *http.Request) *http.Request {
-	if got == nil || got == sent || got == req {
-		return req
-	}
-	c := req.WithContext(got.Context())
-	if got.URL != nil && got.URL != sent.URL && got.URL.String() != sent.URL.String() {
+	c := httpx.Shown(req, got, sent)
+	if c != req && got.URL != nil && got.URL != sent.URL && got.URL.String() != sent.URL.String() {
 		c.URL, c.Method, c.Host = got.URL, got.Method, got.Host
 		if t.Query != "" {
 			c.URL = withoutQuery(got.URL, t.Query, anyValue)
@@ -85,7 +84,8 @@ func (t *Transport) shown(req, got, sent *http.Request) *http.Request {
 	return c
 }
 
-// overwrites reports whether the response shows that Base sent another credential.
+// overwrites reports whether got, which Base shows as what it sent, has another
+// credential than s.
 func (t *Transport) overwrites(got *http.Request, s *tokenState) bool {
 	if t.Query != "" || got == nil || s.AccessToken == "" {
 		return false
@@ -204,9 +204,7 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, s, before *
 		rej.Challenges = ParseChallenges(resp.Header)
 	}
 	if rej.Date.IsZero() {
-		if dates := httpx.Values(resp.Header, "Date"); len(dates) > 0 {
-			rej.Date, _ = http.ParseTime(dates[0])
-		}
+		rej.Date, _ = http.ParseTime(httpx.First(resp.Header, "Date"))
 	}
 	secrets := t.secrets(req, s, before)
 	r := &rejection{Rejection: rej.masked(secrets), written: rej.Challenges, rejected: s, origin: o}

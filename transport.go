@@ -156,7 +156,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fail(req, ctxValue, err)
 	}
 	t.warnPlaceholder(req)
-	resp, err := t.send(req, tok, body.First(), clonable)
+	resp, overwritten, err := t.send(req, tok, body.First(), clonable)
 	rej, head := t.classify(req, resp, tok, nil)
 	if rej == nil {
 		body.Release()
@@ -165,6 +165,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	r := &rejectedRequest{t: t, req: req, clonable: clonable, resp: resp, head: head, body: body, cred: cred, why: *rej, began: time.Now()}
 	r.Rejection, r.First = rej.Rejection, attempt(resp, tok, rej.RequestID)
+	r.overwritten = overwritten
 	if r.refresh() && r.wait() && r.rewind() {
 		return r.retry()
 	}

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/reauth-go/reauth/internal/httpx"
 )
 
 // maxBody is how much of a body reauth lets a Classifier see.
@@ -39,7 +41,7 @@ func isJSON(resp *http.Response) bool {
 
 // mediaType returns the Content-Type without its parameters.
 func mediaType(resp *http.Response) string {
-	t, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	t, _, _ := strings.Cut(httpx.First(resp.Header, "Content-Type"), ";")
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
@@ -55,7 +57,7 @@ func decode(resp *http.Response, body func() []byte, v any) bool {
 // asked for gzip and so net/http left that to him.
 func text(resp *http.Response, body func() []byte) []byte {
 	b := body()
-	if strings.EqualFold(resp.Header.Get("Content-Encoding"), "gzip") {
+	if strings.EqualFold(httpx.First(resp.Header, "Content-Encoding"), "gzip") {
 		zr, err := gzip.NewReader(bytes.NewReader(b))
 		if err != nil {
 			return nil

@@ -3,11 +3,12 @@ package classifier
 import (
 	"bytes"
 	"net/http"
-	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/httpx"
+	"github.com/reauth-go/reauth/internal/recognize"
 )
 
 // Chain returns a Classifier that asks the given ones in turn. The first that
@@ -22,7 +23,7 @@ func Chain(classifiers ...reauth.Classifier) reauth.Classifier {
 		all = []reauth.Classifier{nil}
 	}
 	for i, c := range all {
-		if isNil(c) {
+		if httpx.IsNil(c) {
 			all[i] = reauth.DefaultClassifier()
 		}
 	}
@@ -34,17 +35,6 @@ func Chain(classifiers ...reauth.Classifier) reauth.Classifier {
 		}
 		return reauth.Rejection{}
 	})
-}
-
-// isNil reports whether c is nil, or a nil pointer or func in an interface.
-func isNil(c reauth.Classifier) bool {
-	switch v := reflect.ValueOf(c); v.Kind() {
-	case reflect.Invalid:
-		return true
-	case reflect.Pointer, reflect.Func:
-		return v.IsNil()
-	}
-	return false
 }
 
 // Statuses returns a Classifier that understands responses with one of these
@@ -100,12 +90,20 @@ func mentions(text string, words ...string) bool {
 	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }
 
-// understood returns what resp would say, were it a 401.
+// understood returns what resp says of the token, as if its status were that of a
+// rejection.
 func understood(resp *http.Response, body func() []byte) reauth.Rejection {
-	seen := *resp
-	seen.StatusCode = http.StatusUnauthorized
-	rej := reauth.DefaultClassifier().Classify(&seen, body)
-	rej.StatusCode = resp.StatusCode
+	r := recognize.Response(resp, body())
+	rej := reauth.Rejection{
+		Reason:     reauth.Reason(r.Reason),
+		StatusCode: resp.StatusCode,
+		Code:       r.Code,
+		Message:    r.Message,
+		RequestID:  r.RequestID,
+	}
+	for _, c := range r.Challenges {
+		rej.Challenges = append(rej.Challenges, reauth.Challenge(c))
+	}
 	return rej
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/httpx"
 )
 
 // AWS returns a Classifier for the 400s and 403s of AWS, in which the session
@@ -67,7 +68,7 @@ func AWS() reauth.Classifier {
 
 // awsError returns the code and message of an error in any of AWS's protocols.
 func awsError(resp *http.Response, body func() []byte) (code, message string) {
-	code = resp.Header.Get("X-Amzn-Errortype")
+	code = httpx.First(resp.Header, "X-Amzn-Errortype")
 	if doc := bytes.TrimSpace(text(resp, body)); bytes.HasPrefix(doc, []byte("<")) {
 		if code == "" {
 			code = element(doc, "Code")

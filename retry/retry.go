@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/httpx"
 	"github.com/reauth-go/reauth/internal/mask"
 	"github.com/reauth-go/reauth/internal/retryafter"
 )
@@ -93,7 +94,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	_, _ = loop.Do(&retryablehttp.Request{Request: standIn.WithContext(req.Context())})
 	if x.resp == nil && x.err == nil { // it was settled, and not sent again
-		closeBody(x.next.Body)
+		httpx.CloseBody(x.next.Body)
 		return nil, context.Cause(req.Context())
 	}
 	return x.resp, x.err
@@ -144,7 +145,7 @@ type exchange struct {
 func (x *exchange) RoundTrip(*http.Request) (*http.Response, error) {
 	x.resp, x.err = x.t.base().RoundTrip(x.next)
 	if x.resp != nil {
-		x.resp.Request = shown(x.req, x.resp.Request, x.next)
+		x.resp.Request = httpx.Shown(x.req, x.resp.Request, x.next)
 	} else if x.err == nil {
 		x.err = fmt.Errorf("retry: Base (%T) returned neither a response nor an error", x.t.base())
 	}
@@ -152,15 +153,6 @@ func (x *exchange) RoundTrip(*http.Request) (*http.Response, error) {
 		return nil, x.err
 	}
 	return &http.Response{Status: x.resp.Status, StatusCode: x.resp.StatusCode, Body: http.NoBody}, nil
-}
-
-// shown returns the request that a response shows: the caller's, with the
-// context that a reauth.Transport keeps the Outcome in.
-func shown(req, got, sent *http.Request) *http.Request {
-	if got == nil || got == sent {
-		return req
-	}
-	return req.WithContext(got.Context())
 }
 
 // repeat reports whether the request is to be sent again, and prepares that:
@@ -274,7 +266,7 @@ func (x *exchange) rewind() bool {
 func (x *exchange) settle(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
 	x.tell()
 	if x.resp != nil {
-		drain(x.req.Context(), x.resp.Body)
+		httpx.Drain(x.req.Context(), x.resp.Body, drainBytes, drainTime)
 	}
 	x.resp, x.err = nil, nil
 	return time.Until(x.at)
@@ -312,33 +304,6 @@ func secrets(req *http.Request) []string {
 		all = append(all, req.Header[key]...)
 	}
 	return slices.DeleteFunc(all, func(s string) bool { return len(s) < mask.Overlap })
-}
-
-// drain reads the body to its end, if that is near, so that its connection is
-// used again.
-func drain(ctx context.Context, body io.ReadCloser) {
-	if body == nil {
-		return
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.CopyN(io.Discard, body, drainBytes+1) // one more, to see the end of a body of just that length
-	}()
-	timer := time.NewTimer(drainTime)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	_ = body.Close()
-}
-
-func closeBody(body io.Closer) {
-	if body != nil {
-		_ = body.Close()
-	}
 }
 
 // orDefault returns v, or d where it is zero.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/reauth-go/reauth/internal/httpx"
 )
 
 // An explanation is what the body of an error says.
@@ -117,7 +119,7 @@ const maxDecoded = 64 << 10
 // decoded returns the body's text: unzipped where it is gzip-coded, within the
 // same bound, and without a byte order mark.
 func decoded(h http.Header, body []byte) []byte {
-	switch strings.ToLower(strings.TrimSpace(first(h, "Content-Encoding"))) {
+	switch strings.ToLower(strings.TrimSpace(httpx.First(h, "Content-Encoding"))) {
 	case "", "identity":
 	case "gzip", "x-gzip":
 		zr, err := gzip.NewReader(bytes.NewReader(body))

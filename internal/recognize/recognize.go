@@ -139,11 +139,7 @@ func sentScheme(req *http.Request) string {
 	if req == nil {
 		return ""
 	}
-	values := httpx.Values(req.Header, "Authorization")
-	if len(values) == 0 {
-		return ""
-	}
-	scheme, _, found := strings.Cut(values[0], " ")
+	scheme, _, found := strings.Cut(httpx.First(req.Header, "Authorization"), " ")
 	if !found {
 		return ""
 	}

@@ -24,16 +24,8 @@ func RequestID(h http.Header, body []byte) string {
 // IsText reports whether a body with these headers may be an error in words, and no
 // event stream.
 func IsText(h http.Header) bool {
-	t := strings.ToLower(first(h, "Content-Type"))
+	t := strings.ToLower(httpx.First(h, "Content-Type"))
 	return t == "" || strings.Contains(t, "json") || strings.Contains(t, "xml") || strings.HasPrefix(t, "text/") && !strings.HasPrefix(t, "text/event-stream")
-}
-
-// first returns the first value of the canonical key, in any spelling, or "".
-func first(h http.Header, key string) string {
-	if values := httpx.Values(h, key); len(values) > 0 {
-		return values[0]
-	}
-	return ""
 }
 
 // headerRequestID returns the request id of the header whose name promises most,

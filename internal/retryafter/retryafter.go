@@ -1,19 +1,21 @@
-// Package retryafter reads how long a server asks its client to stay away.
+// Package retryafter reads how long a server asks its client to wait.
 package retryafter
 
 import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/reauth-go/reauth/internal/httpx"
 )
 
-// Of returns the Retry-After of a response, as Parse does, by the server's clock if
-// it shows that, else by ours. A nil response has none.
+// Of returns the Retry-After of a response, as Parse does. A date is compared with the
+// Date of the response, or with our clock if it has none. A nil response has none.
 func Of(resp *http.Response) (time.Duration, bool) {
 	if resp == nil {
 		return 0, false
 	}
-	now, err := http.ParseTime(resp.Header.Get("Date"))
+	now, err := http.ParseTime(httpx.First(resp.Header, "Date"))
 	if err != nil {
 		now = time.Now()
 	}
@@ -21,10 +23,10 @@ func Of(resp *http.Response) (time.Duration, bool) {
 }
 
 // Parse returns the Retry-After of a response (RFC 9110 §10.2.3), at most a
-// million seconds, and whether it has one. now is what a date is held against: the
+// million seconds, and whether it has one. A date is compared with now: the
 // server's clock, where that is known.
 func Parse(h http.Header, now time.Time) (time.Duration, bool) {
-	v := strings.TrimSpace(h.Get("Retry-After"))
+	v := strings.TrimSpace(httpx.First(h, "Retry-After"))
 	if v == "" {
 		return 0, false
 	}
