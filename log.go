@@ -252,6 +252,7 @@ func (r Rejection) masked(secrets []string) Rejection {
 // maskedParam returns a value of a challenge as it may be logged. Of a value without a
 // secret only its length and its characters are limited.
 func maskedParam(v string, secrets []string) string {
+	v = v[:min(len(v), 4*maxParameter)] // before the work
 	if mask.Shares(v, secrets) {
 		return mask.Text(v, maxParameter, secrets...)
 	}

@@ -11,52 +11,135 @@ import (
 	"unicode/utf8"
 )
 
-// What has the shape of a secret, wherever it stands: tokens behind a scheme,
-// values of telling members and parameters, a URL's query and password, JWTs
-// and the prefixes that issuers give to their keys.
-var secretShapes = []struct {
-	re *regexp.Regexp
-	to string
-}{
-	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}`), "$1 [redacted]"},
-	{regexp.MustCompile(`(?i)("?[\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization|signature)"?\s*[=]\s*"?)[^\s"'&,;}]+`), "${1}[redacted]"},
-	{regexp.MustCompile(`(?i)(["'][\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization)\\*["']\s*:\s*\\*["'])[^"'\\]*`), "${1}[redacted]"},
-	{regexp.MustCompile(`(?i)((?:(?:access|refresh|id|client|bearer)[-_]?(?:token|secret|assertion)|passw(?:or)?d|api[-_]?key)\s*:\s*\\*"?)[^\s"',;}\]\\]+`), "${1}[redacted]"},
-	{regexp.MustCompile(`(?i)(authorization\s*:\s*(?:[\w-]+\s+)?)[^\s"',;]{6,}`), "${1}[redacted]"},
-	{regexp.MustCompile(`(://)[^/\s"@]*@`), "$1"},
-	{regexp.MustCompile(`(://[^?\s"]*)\?[^\s"]*`), "$1"},
-	{regexp.MustCompile(`\beyJ[\w-]{8,}(\.[\w-]*)*`), "[redacted]"},
-	{regexp.MustCompile(`\b(sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[a-z]|ya29|hv[sb]|npm|pypi|dapi|AKIA|ASIA|AIza)[-_.]?[\w.-]{10,}`), "[redacted]"},
+// A shape is what a secret looks like wherever it is: a token behind a scheme, the value
+// of a telling member or parameter, the query and the password of a URL, a JWT, a key
+// with an issuer's prefix. hint reports whether the expression may match: most texts
+// have no hint of a secret, and need no expression.
+type shape struct {
+	re   *regexp.Regexp
+	to   string
+	hint func(*hints) bool
+}
+
+var shapes = []shape{
+	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}`), "$1 [redacted]", func(h *hints) bool { return h.has("bearer", "basic") }},
+	{regexp.MustCompile(`(?i)("?[\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization|signature)"?\s*[=]\s*"?)[^\s"'&,;}]+`), "${1}[redacted]", (*hints).assignment},
+	{regexp.MustCompile(`(?i)(["'][\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization)\\*["']\s*:\s*\\*["'])[^"'\\]*`), "${1}[redacted]", (*hints).assignment},
+	{regexp.MustCompile(`(?i)((?:(?:access|refresh|id|client|bearer)[-_]?(?:token|secret|assertion)|passw(?:or)?d|api[-_]?key)\s*:\s*\\*"?)[^\s"',;}\]\\]+`), "${1}[redacted]", (*hints).assignment},
+	{regexp.MustCompile(`(?i)(authorization\s*:\s*(?:[\w-]+\s+)?)[^\s"',;]{6,}`), "${1}[redacted]", (*hints).assignment},
+	{regexp.MustCompile(`(://)[^/\s"@]*@`), "$1", func(h *hints) bool { return h.has("://") }},
+	{regexp.MustCompile(`(://[^?\s"]*)\?[^\s"]*`), "$1", func(h *hints) bool { return h.has("://") }},
+	{regexp.MustCompile(`\beyJ[\w-]{8,}(\.[\w-]*)*`), "[redacted]", func(h *hints) bool { return h.has("eyj") }},
+	{regexp.MustCompile(`\b(sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[a-z]|ya29|hv[sb]|npm|pypi|dapi|AKIA|ASIA|AIza)[-_.]?[\w.-]{10,}`), "[redacted]", func(h *hints) bool { return h.longWord }},
+}
+
+// hints are what a text has of the literals that the expressions need.
+type hints struct {
+	folded   string
+	longWord bool // as long as the shortest key with a prefix
+}
+
+func hintsOf(text string) *hints {
+	const shortest = len("sk") + 10
+	h := &hints{folded: fold(text)}
+	run := 0
+	for i := 0; i < len(text) && !h.longWord; i++ {
+		if run++; !isWord(text[i]) && text[i] != '.' && text[i] != '-' {
+			run = 0
+		}
+		h.longWord = run >= shortest
+	}
+	return h
+}
+
+func isWord(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
+}
+
+func (h *hints) has(literals ...string) bool {
+	for _, l := range literals {
+		if strings.Contains(h.folded, l) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *hints) assignment() bool {
+	return strings.ContainsAny(h.folded, ":=") && h.has("token", "secret", "passw", "key", "assertion", "authorization", "signature")
 }
 
 // Overlap is how many bytes in a row a word may share with a known secret.
 const Overlap = 8
 
-// Text returns foreign text as it may stand in a log: one line, printable, at
-// most max runes, without the given secrets, what contains a piece of them, and
-// what has the shape of a secret.
+// Text returns foreign text as it may stand in a log: one line, printable, at most max
+// runes, without the given secrets in any case, without words that contain a piece of
+// them, and without what has the shape of a secret.
 func Text(text string, max int, secrets ...string) string {
 	if len(text) > 4*max { // before the work, not only after it
 		text = strings.ToValidUTF8(text[:4*max], "")
 	}
 	for _, s := range secrets {
-		if s != "" {
-			text = strings.ReplaceAll(text, s, "[redacted]")
-		}
+		text = replaceFolded(text, s)
 	}
 	text = maskPieces(text, secrets)
-	for _, shape := range secretShapes {
-		text = shape.re.ReplaceAllString(text, shape.to)
+	h := hintsOf(text)
+	for _, s := range shapes {
+		if s.hint(h) {
+			text = s.re.ReplaceAllString(text, s.to)
+		}
 	}
 	return Printable(text, max)
 }
 
-// maskPieces replaces the words of text that share a run of bytes with one of
-// the secrets.
+// fold returns s with the letters A to Z in lower case. Its length is that of s.
+func fold(s string) string {
+	upper := strings.IndexFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' })
+	if upper < 0 {
+		return s
+	}
+	b := []byte(s)
+	for i := upper; i < len(b); i++ {
+		b[i] = foldByte(b[i])
+	}
+	return string(b)
+}
+
+func foldByte(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// replaceFolded replaces the secret in text, in any case.
+func replaceFolded(text, secret string) string {
+	if secret == "" || len(secret) > len(text) {
+		return text
+	}
+	folded, secret := fold(text), fold(secret)
+	var b strings.Builder
+	for {
+		i := strings.Index(folded, secret)
+		if i < 0 {
+			break
+		}
+		b.WriteString(text[:i])
+		b.WriteString("[redacted]")
+		text, folded = text[i+len(secret):], folded[i+len(secret):]
+	}
+	if b.Len() == 0 {
+		return text
+	}
+	return b.String() + text
+}
+
+// maskPieces replaces the words of text that share a run of bytes with a secret.
 func maskPieces(text string, secrets []string) string {
 	inWord := func(r rune) bool {
-		return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-._~+/=", r))
+		return r < utf8.RuneSelf && (isWord(byte(r)) || strings.ContainsRune("-.~+/=", r))
 	}
+	var runs *index
 	var b strings.Builder
 	for len(text) > 0 {
 		end := strings.IndexFunc(text, func(r rune) bool { return !inWord(r) })
@@ -64,8 +147,13 @@ func maskPieces(text string, secrets []string) string {
 			end = len(text)
 		}
 		word := text[:end]
-		if Shares(word, secrets) {
-			word = "[redacted]"
+		if len(word) >= Overlap {
+			if runs == nil {
+				runs = newIndex(secrets)
+			}
+			if runs.shares(word) {
+				word = "[redacted]"
+			}
 		}
 		b.WriteString(word)
 		text = text[end:]
@@ -79,11 +167,60 @@ func maskPieces(text string, secrets []string) string {
 	return b.String()
 }
 
-// Shares reports whether word has a run of bytes of one of the secrets.
+// Shares reports whether word has a run of Overlap bytes of one of the secrets, in any
+// case.
 func Shares(word string, secrets []string) bool {
+	return len(word) >= Overlap && newIndex(secrets).shares(word)
+}
+
+// An index finds runs of Overlap bytes of secrets. Its bits say which runs may be there:
+// most are not, so that few are looked up in the secrets themselves.
+type index struct {
+	secrets []string // folded
+	bits    [512]uint64
+}
+
+func newIndex(secrets []string) *index {
+	x := &index{}
 	for _, s := range secrets {
-		for i := 0; i+Overlap <= len(word); i++ {
-			if strings.Contains(s, word[i:i+Overlap]) {
+		if len(s) < Overlap {
+			continue
+		}
+		s = fold(s)
+		x.secrets = append(x.secrets, s)
+		var run uint64
+		for i := 0; i < len(s); i++ {
+			if run = run<<8 | uint64(s[i]); i >= Overlap-1 {
+				word, bit := x.place(run)
+				x.bits[word] |= bit
+			}
+		}
+	}
+	return x
+}
+
+// place returns the bit of a run.
+func (x *index) place(run uint64) (word int, bit uint64) {
+	const multiplier = 0x9e3779b97f4a7c15 // of Fibonacci hashing
+	hash := run * multiplier >> 49        // 15 bits
+	return int(hash >> 6), 1 << (hash & 63)
+}
+
+func (x *index) shares(word string) bool {
+	if len(x.secrets) == 0 {
+		return false
+	}
+	var run uint64
+	for i := 0; i < len(word); i++ {
+		if run = run<<8 | uint64(foldByte(word[i])); i < Overlap-1 {
+			continue
+		}
+		if at, bit := x.place(run); x.bits[at]&bit == 0 {
+			continue
+		}
+		piece := fold(word[i-Overlap+1 : i+1])
+		for _, s := range x.secrets {
+			if strings.Contains(s, piece) {
 				return true
 			}
 		}
