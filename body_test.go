@@ -599,7 +599,7 @@ func TestNoLargeBodyIsHeldInMemory(t *testing.T) {
 		assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 		assert.Equal(t, bodyOf401, bodyRead(t, resp))
 		o, _ := reauth.OutcomeOf(resp)
-		assert.Contains(t, o.NotRetried, "MaxReplayBytes")
+		assert.Equal(t, reauth.NotRetriedBodyTooLarge, o.NotRetried)
 		probe.check(t)
 
 		next, err := bodyDo(t, rt, bodyPost(t, w.url, strings.NewReader("next")))

@@ -142,7 +142,7 @@ func TestFreshTokenIsNotWastedOnWhatItCannotCure(t *testing.T) {
 			assert.Equal(t, tt.reason != "", ok)
 			assert.Equal(t, tt.reason, o.Rejection.Reason)
 			if ok {
-				assert.Contains(t, o.NotRetried, string(tt.reason))
+				assert.Equal(t, reauth.NotRetriedReason, o.NotRetried)
 				assert.False(t, o.Recovered())
 			}
 		})

@@ -432,6 +432,7 @@ func (r rejection) requirements() requirements {
 // newest returns what the retry carries after its wait: the newest token, unless the
 // one that was chosen before serves the rejection better.
 func (c *Credential) newest(ctx context.Context, cancel <-chan struct{}, why rejection, chosen *tokenState, predecessor bool) (*tokenState, bool, error) {
+	asks := why.requirements()
 	c.mu.Lock()
 	ended := c.endedLocked(why.rejected.Token) || c.endedLocked(chosen.Token)
 	remains := predecessor && chosen.is(c.predecessor) && chosen.usable(time.Now())
@@ -453,8 +454,8 @@ func (c *Credential) newest(ctx context.Context, cancel <-chan struct{}, why rej
 		return nil, false, errors.New("reauth: the token before the rejected one has expired")
 	case s.is(why.rejected): // Set was called with it: the new one is better
 		return chosen, false, nil
-	case !s.asked.serves(why.requirements(), anyClaims) && chosen.usable(time.Now()):
-		return chosen, false, nil
+	case (len(asks.claims) > 0 || !s.asked.serves(asks, anyClaims)) && chosen.usable(time.Now()):
+		return chosen, false, nil // another request may have had its claims asked for since
 	}
 	return s, false, nil
 }

@@ -149,7 +149,7 @@ func ExamplePermanent() {
 	_, err = cred.Token(context.Background())
 	fmt.Println(err)
 	// Output:
-	// reauth: refresh failed: invalid_grant; this is permanent: log in and call Credential.Set
+	// reauth: refresh failed: invalid_grant; this is permanent, and the Refresher is not called until Credential.Set or Clear
 	// <nil>
 }
 

@@ -26,7 +26,7 @@ const logURL = "https://api.example.com/v1"
 
 // logKeys are all that a record of a request may have.
 var logKeys = []string{
-	"time", "level", "msg", "method", "host", "status", "reason", "request_id", "first_request_id", "token", "took",
+	"time", "level", "msg", "method", "host", "status", "reason", "request_id", "first_request_id", "token", "elapsed", "duration", "not_retried", "predecessor",
 	"retry_in", "why", "error", "message", "hint",
 }
 
@@ -79,7 +79,7 @@ func TestRejectionNeverGoesWithoutItsOneRecord(t *testing.T) {
 		{name: "cured, ids in body and header", replies: []logReply{gateway("无效的令牌", "20260219100814161456584b503l5fK"), fine}, level: slog.LevelInfo,
 			want: map[string]any{"reason": "invalid_token", "request_id": "second", "first_request_id": "20260219100814161456584b503l5fK", "message": "无效的令牌 (request id: 20260219100814161456584b503l5fK)"}},
 		{name: "refused again, both ids in bodies", replies: []logReply{gateway("该令牌已过期", "one"), gateway("无效的令牌", "two")}, level: slog.LevelWarn,
-			want: map[string]any{"status": 401., "reason": "expired", "request_id": "two", "first_request_id": "one", "token": fingerprintOf("T1"), "error": "reauth: the fresh token was rejected too (invalid_token)"}, hint: "both request ids"},
+			want: map[string]any{"status": 401., "reason": "expired", "request_id": "two", "first_request_id": "one", "token": fingerprintOf("T1"), "error": "reauth: the retry was rejected too (invalid_token)"}, hint: "both request ids"},
 		{name: "cured of the 401, then a 500", replies: []logReply{dead, {500, "", []string{"X-Request-Id", "crash"}}}, level: slog.LevelInfo,
 			want: map[string]any{"status": 500., "request_id": "crash", "first_request_id": "first"}},
 		{name: "a bare 401 without any id", replies: []logReply{{401, "", nil}, {200, "", nil}}, level: slog.LevelInfo,
@@ -97,13 +97,13 @@ func TestRejectionNeverGoesWithoutItsOneRecord(t *testing.T) {
 		{name: "another scheme", replies: []logReply{{401, "", []string{"WWW-Authenticate", `Basic realm="x"`}}}, level: slog.LevelWarn,
 			want: map[string]any{"reason": "other_scheme"}, hint: "Transport.Scheme"},
 		{name: "the issuer is down", replies: []logReply{dead}, from: never, level: slog.LevelWarn,
-			want: map[string]any{"status": 401., "reason": "invalid_token", "request_id": "first", "first_request_id": "", "why": "there is no fresh token", "retry_in": nil, "token": fingerprintOf("T0")}, hint: "after retry_in"},
+			want: map[string]any{"status": 401., "reason": "invalid_token", "request_id": "first", "first_request_id": "", "why": "there is no new token", "retry_in": nil, "token": fingerprintOf("T0")}, hint: "after retry_in"},
 		{name: "the login is gone", replies: []logReply{dead}, from: gone, level: slog.LevelWarn,
 			want: map[string]any{"request_id": "first", "retry_in": ""}, hint: "Credential.Set"},
 		{name: "too large to replay", replies: []logReply{dead}, level: slog.LevelWarn,
 			edit: func(rt *reauth.Transport, req *http.Request) {
 				rt.MaxReplayBytes = -1
-				req.Body = io.NopCloser(strings.NewReader("upload"))
+				req.Body = io.NopCloser(io.MultiReader(strings.NewReader("upload")))
 			},
 			want: map[string]any{"request_id": "first"}, hint: "send the request again"},
 		{name: "GetBody fails", replies: []logReply{dead}, level: slog.LevelWarn,
@@ -113,14 +113,14 @@ func TestRejectionNeverGoesWithoutItsOneRecord(t *testing.T) {
 			},
 			want: map[string]any{"why": "the body cannot be sent again", "error": "reauth: GetBody: the file is gone"}, hint: "send the request again"},
 		{name: "asked to wait for long", replies: []logReply{with("Retry-After", "60")}, level: slog.LevelWarn,
-			want: map[string]any{"why": "the server asks for more than 5s until the next try"}, hint: "send the request again"},
+			want: map[string]any{"why": "the server asks to wait for more than 5 seconds"}, hint: "send the request again"},
 		{name: "the deadline is near", replies: []logReply{with("Retry-After", "4")}, level: slog.LevelWarn,
 			edit: func(_ *reauth.Transport, req *http.Request) {
 				ctx, cancel := context.WithTimeout(req.Context(), 2*time.Second)
 				context.AfterFunc(ctx, cancel)
 				*req = *req.WithContext(ctx)
 			},
-			want: map[string]any{"why": "the request's deadline is nearer than the retry"}, hint: "more time"},
+			want: map[string]any{"why": "the deadline of the request is nearer than the retry"}, hint: "more time"},
 		{name: "a foreign origin's 401", replies: []logReply{dead}, level: slog.LevelWarn,
 			edit: func(rt *reauth.Transport, _ *http.Request) { rt.Origins = []string{"https://other.example.com"} },
 			want: map[string]any{"request_id": "first", "token": "", "first_request_id": ""}, hint: "Transport.Origins"},
@@ -278,11 +278,11 @@ func TestFailedRefreshIsNeverSilent(t *testing.T) {
 		require.Len(t, warned, 1)
 		assert.Equal(t, "WARN", warned[0]["level"])
 		assert.Equal(t, "missing", warned[0]["reason"])
-		assert.InDelta(t, 7*time.Second, warned[0]["retry_in"], float64(time.Millisecond))
-		assert.InDelta(t, time.Second, warned[0]["took"], float64(time.Millisecond))
+		assert.InDelta(t, 9*time.Second, warned[0]["retry_in"], float64(2*time.Second))
+		assert.InDelta(t, time.Second, warned[0]["duration"], float64(time.Millisecond))
 		assert.Contains(t, warned[0]["error"], "the issuer is down")
 
-		time.Sleep(7 * time.Second)
+		time.Sleep(11 * time.Second)
 		tok, err := cred.Token(t.Context())
 		require.NoError(t, err)
 		all := j.records(t, slog.LevelDebug)
@@ -296,7 +296,7 @@ func TestFailedRefreshIsNeverSilent(t *testing.T) {
 		warned = j.records(t, slog.LevelWarn)
 		require.Len(t, warned, 2)
 		assert.NotContains(t, warned[1], "retry_in", "it is not tried again")
-		assert.Contains(t, warned[1]["error"], "call Credential.Set")
+		assert.Contains(t, warned[1]["error"], "not called until Credential.Set")
 		assert.Equal(t, "revoked", warned[1]["reason"])
 		assert.Equal(t, tok.Fingerprint(), warned[1]["token"])
 

@@ -1381,7 +1381,7 @@ func TestTwoRejectionsWithDifferentClaimsAreBothCured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
 			time.Sleep(10 * time.Millisecond) // both come within the wait of the first
-			return reauth.Token{AccessToken: fmt.Sprintf("T%d+%s", n, stale.Rejection.Challenges[0].Params["claims"])}, nil
+			return reauth.Token{AccessToken: fmt.Sprintf("T%d+%s", n, latestClaims(stale))}, nil
 		}}
 		rt := flightTransport(holding(t, is, reauth.Token{AccessToken: "T0"}), roundTripFunc(func(req *http.Request) (*http.Response, error) {
 			want := strings.TrimPrefix(req.URL.Path, "/")
@@ -1403,6 +1403,12 @@ func TestTwoRejectionsWithDifferentClaimsAreBothCured(t *testing.T) {
 		}))
 		assert.EqualValues(t, 2, is.calls.Load())
 	})
+}
+
+// latestClaims returns the claims that the latest rejection asks for.
+func latestClaims(stale reauth.Stale) string {
+	all := stale.Rejection.Challenges
+	return all[len(all)-1].Params["claims"]
 }
 
 // A flightServer accepts the token that was issued last, until it is revoked at
@@ -1627,6 +1633,7 @@ func TestNoHookIsCalledWithALockHeld(t *testing.T) {
 	cred = &reauth.Credential{
 		Refresher:   is,
 		Logger:      log,
+		MinBackoff:  -1,
 		BaseContext: func() context.Context { hook("BaseContext"); return nil },
 		OnRefresh:   func(context.Context, reauth.RefreshInfo) { hook("OnRefresh") },
 	}
@@ -1637,7 +1644,7 @@ func TestNoHookIsCalledWithALockHeld(t *testing.T) {
 	rt.Logger, rt.RetryWait = log, -1
 	rt.OnOutcome = func(context.Context, reauth.Outcome) { hook("OnOutcome") }
 	within(t, 10*time.Second, func() {
-		for range 2 {
+		for range 3 {
 			_, _ = flightSend(context.Background(), rt)
 		}
 	})

@@ -78,7 +78,7 @@ func ExampleStatic() {
 	// Output:
 	// 200 OK
 	// 401 Unauthorized
-	// reauth: refresh failed: a static token was rejected and cannot be refreshed: replace it and start again, or use refresher.DotEnv, File or Exec, which look again; this is permanent: log in and call Credential.Set
+	// reauth: refresh failed: a static token was rejected and cannot be refreshed: replace it and start again, or use refresher.DotEnv, File or Exec, which look again; this is permanent, and the Refresher is not called until Credential.Set or Clear
 }
 
 func ExampleEnv() {

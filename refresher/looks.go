@@ -29,8 +29,8 @@ func fromText(access string) (reauth.Token, error) {
 // plausible reports why a text is no token, by what it looks like.
 func plausible(s string) error {
 	const quotes = "\"'`"
-	switch scheme, _, _ := strings.Cut(s, " "); {
-	case strings.EqualFold(scheme, "Bearer"):
+	switch scheme := strings.FieldsFunc(s+" ", isBlank); {
+	case len(scheme) > 0 && strings.EqualFold(scheme[0], "Bearer"):
 		return errors.New(`the access token begins with "Bearer": leave the scheme out, the Transport adds it`)
 	case len(s) > 1 && strings.ContainsRune(quotes, rune(s[0])) && s[len(s)-1] == s[0], strings.HasPrefix(s, "“") && strings.HasSuffix(s, "”"):
 		return errors.New("the access token is in quotes: remove them")
@@ -41,7 +41,7 @@ func plausible(s string) error {
 	}
 	for i, r := range strings.Trim(s, " \t\r\n") {
 		switch {
-		case r == ' ' || r == '\t':
+		case isBlank(r):
 			return fmt.Errorf("the access token has a blank at byte %d", i)
 		case r > 0x7f:
 			return fmt.Errorf("the access token has a character outside of ASCII at byte %d", i)
@@ -49,3 +49,5 @@ func plausible(s string) error {
 	}
 	return nil
 }
+
+func isBlank(r rune) bool { return r == ' ' || r == '\t' }
