@@ -125,7 +125,7 @@ func TestNoLineOfADotEnvFileIsRepeatedInAnError(t *testing.T) {
 		"JSON":                {`{"KEY":"` + localMarker + `"}`, "not NAME=value"},
 		"another name":        {"SECRET=" + localMarker, "it has no KEY"},
 		"no value":            {"SECRET=" + localMarker + "\nKEY=\n", "KEY: the access token is empty"},
-		"a placeholder":       {"SECRET=" + localMarker + "\nKEY=<" + localMarker + ">\n", "KEY: the access token is an example's placeholder"},
+		"a placeholder":       {"SECRET=" + localMarker + "\nKEY=<" + localMarker + ">\n", "KEY: the access token is the placeholder of an example"},
 		"unexpanded":          {"SECRET=" + localMarker + "\nKEY='${SECRET}'\n", "KEY: the access token is a variable"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -288,46 +288,44 @@ func oauthCutting(t *testing.T, first int, cut func(net.Conn)) (address string, 
 	}), server
 }
 
-// L6, RFC 9700 §4.14.2.
-func TestRefreshTokenIsNeverSentAgainWhenItsAnswerWasLost(t *testing.T) {
+// The server may have used the refresh token up (RFC 9700 §4.14.2).
+func TestOAuth2AnswerLost(t *testing.T) {
 	for _, c := range oauthCuts {
 		t.Run(c.name, func(t *testing.T) {
 			address, server := oauthCutting(t, 1, c.cut)
 			o := oauthApp(nil)
 			o.Config.Endpoint.TokenURL = "http://" + address + "/token"
-			oauthIsPermanentlyLost(t, o, server)
+			oauthAnswerIsLost(t, o, server)
 		})
 	}
 }
 
-// oauthIsPermanentlyLost asserts that the refresh token was sent once, that a login
-// is called for, and that this is not forgotten.
-func oauthIsPermanentlyLost(t *testing.T, o *refresher.OAuth2, server *oauthServer) {
+// oauthAnswerIsLost asserts that the refresh token was sent once, that its answer counts
+// as lost and the login as not ended, and that the next refresh presents it again.
+func oauthAnswerIsLost(t *testing.T, o *refresher.OAuth2, server *oauthServer) {
 	t.Helper()
 	cred := oauthCredential(t, o)
-	for range 3 {
-		_, err := cred.Token(t.Context())
-		var failed *reauth.RefreshError
-		require.ErrorAs(t, err, &failed)
-		assert.True(t, failed.Permanent(), err)
-		assert.ErrorContains(t, err, "log in")
-	}
-	assert.Equal(t, "R0", server.only(t).form.Get("refresh_token"))
-	require.NoError(t, cred.Set(t.Context(), reauth.Token{RefreshToken: "R9"}))
+	cred.MinBackoff = -1
 	_, err := cred.Token(t.Context())
-	require.NoError(t, err, "a login cures it")
-	assert.Equal(t, "R9", server.seen()[1].form.Get("refresh_token"))
+	var failed *reauth.RefreshError
+	require.ErrorAs(t, err, &failed)
+	assert.False(t, failed.Permanent(), err)
+	assert.True(t, reauth.IsAnswerLost(err), err)
+	assert.Equal(t, "R0", server.only(t).form.Get("refresh_token"))
+	_, err = cred.Token(t.Context())
+	require.NoError(t, err, "without an access token the login is lost for certain if it is not presented again")
+	assert.Equal(t, "R0", server.seen()[1].form.Get("refresh_token"))
 }
 
-// L6: not only with the Transport that tells what it has written.
-func TestRefreshTokenIsNeverSentAgainThroughAnotherTransport(t *testing.T) {
+// The same holds for a Base that does not report what it has written.
+func TestOAuth2AnswerLostThroughAnotherTransport(t *testing.T) {
 	for _, c := range oauthCuts {
 		t.Run(c.name, func(t *testing.T) {
 			address, server := oauthCutting(t, 1, c.cut)
 			transport := &http.Transport{DisableKeepAlives: true}
 			o := oauthApp(&oauthServerOver{transport})
 			o.Config.Endpoint.TokenURL = "http://" + address + "/token"
-			oauthIsPermanentlyLost(t, o, server)
+			oauthAnswerIsLost(t, o, server)
 		})
 	}
 }
@@ -352,8 +350,8 @@ func TestLostAnswerDoesNotFailAGrantThatMayBeRepeated(t *testing.T) {
 	}
 }
 
-// L6 over HTTP/2.
-func TestRefreshTokenIsNeverSentAgainAfterAStreamReset(t *testing.T) {
+// The same over HTTP/2.
+func TestOAuth2AnswerLostByAStreamReset(t *testing.T) {
 	var proto atomic.Value
 	server := &oauthServer{}
 	server.answer = func(n int, req *http.Request, _ url.Values) (*http.Response, error) {
@@ -364,12 +362,12 @@ func TestRefreshTokenIsNeverSentAgainAfterAStreamReset(t *testing.T) {
 		return oauthToken(n), nil
 	}
 	o, _ := oauthListenTLS(t, server)
-	oauthIsPermanentlyLost(t, o, server)
+	oauthAnswerIsLost(t, o, server)
 	assert.Equal(t, "HTTP/2.0", proto.Load())
 }
 
-// L6 over HTTP/2: the body is whole, its end is missing.
-func TestRefreshTokenIsNeverSentAgainAfterAStreamResetInTheBody(t *testing.T) {
+// Over HTTP/2, the body is whole, its end is missing.
+func TestOAuth2AnswerLostByAStreamResetInTheBody(t *testing.T) {
 	server := &oauthServer{}
 	o, _ := oauthListenTLS(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		resp, _ := server.RoundTrip(req)
@@ -380,12 +378,12 @@ func TestRefreshTokenIsNeverSentAgainAfterAStreamResetInTheBody(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 	}))
-	oauthIsPermanentlyLost(t, o, server)
+	oauthAnswerIsLost(t, o, server)
 }
 
-// L6 over HTTP/2: the connection goes away with the stream among those that the
+// Over HTTP/2, the connection goes away with the stream among those that the
 // server has seen, and without another word.
-func TestRefreshTokenIsNeverSentAgainAfterGoAway(t *testing.T) {
+func TestOAuth2AnswerLostByGoAway(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		frames func(w io.Writer)
@@ -412,12 +410,12 @@ func TestRefreshTokenIsNeverSentAgainAfterGoAway(t *testing.T) {
 			o := oauthApp(base)
 			o.Config.Endpoint.TokenURL = "https://" + address + "/token"
 			cred := oauthCredential(t, o)
-			for range 3 {
-				_, err := cred.Token(t.Context())
-				var failed *reauth.RefreshError
-				require.ErrorAs(t, err, &failed)
-				assert.True(t, failed.Permanent(), err)
-			}
+			_, err := cred.Token(t.Context())
+			var failed *reauth.RefreshError
+			require.ErrorAs(t, err, &failed)
+			assert.False(t, failed.Permanent(), err)
+			assert.True(t, reauth.IsAnswerLost(err), err)
+			assert.EqualValues(t, 1, asked.Load())
 			assert.EqualValues(t, 1, asked.Load(), "streams with the refresh token")
 		})
 	}
@@ -681,9 +679,8 @@ func TestRotatedRefreshTokenIsNotLostToATimeoutOnASocket(t *testing.T) {
 	}
 }
 
-// L6: a minute past the deadline the answer counts as lost, and so does the
-// refresh token.
-func TestRefreshTokenIsNeverSentAgainWhenNoAnswerCame(t *testing.T) {
+// A minute past the deadline the answer counts as lost.
+func TestOAuth2AnswerLostByATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
 		defer close(hang)
@@ -705,15 +702,12 @@ func TestRefreshTokenIsNeverSentAgainWhenNoAnswerCame(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		time.Sleep(time.Hour)
 		assert.Equal(t, 90*time.Second, time.Duration(ended.Load()))
-		for range 10 {
-			_, err = cred.Token(t.Context())
-			var failed *reauth.RefreshError
-			require.ErrorAs(t, err, &failed)
-			assert.True(t, failed.Permanent(), err)
-			time.Sleep(time.Hour)
-		}
-		assert.ErrorContains(t, err, "the token endpoint has not answered")
-		assert.Len(t, server.seen(), 1)
+		_, err = cred.Current()
+		assert.False(t, reauth.IsPermanent(err), err)
+		_, err = cred.Token(t.Context())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(time.Hour)
+		assert.Len(t, server.seen(), 2, "presented again when nothing else is left")
 	})
 }
 
@@ -795,8 +789,8 @@ func TestCancelledRefreshDoesNotGoOn(t *testing.T) {
 	}
 }
 
-// L6: who cancels does not know whether the server has acted.
-func TestRefreshTokenIsNeverSentAgainAfterACancellation(t *testing.T) {
+// After a cancellation it is not known whether the server has acted.
+func TestOAuth2AnswerLostByACancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &oauthServer{answer: func(n int, req *http.Request, _ url.Values) (*http.Response, error) {
 			if n == 1 {
@@ -813,11 +807,10 @@ func TestRefreshTokenIsNeverSentAgainAfterACancellation(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		cred.BaseContext = nil
 		time.Sleep(time.Hour)
-		_, err = cred.Token(t.Context())
-		var failed *reauth.RefreshError
-		require.ErrorAs(t, err, &failed)
-		assert.True(t, failed.Permanent(), err)
-		assert.Len(t, server.seen(), 1)
+		tok, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "T2", tok.AccessToken)
+		assert.Len(t, server.seen(), 2)
 	})
 }
 
@@ -993,7 +986,7 @@ func TestErrorCodeIsNeitherForgottenNorTakenTooSeriously(t *testing.T) {
 		{name: "an array", status: 200, body: `[]`, permanent: never},
 		{name: "no token", status: 200, body: `{"token_type":"Bearer"}`, permanent: never},
 		{name: "a token that is null", status: 200, body: `{"access_token":null}`, permanent: never},
-		{name: "a token that is none", status: 200, body: `{"access_token":"<token>"}`, permanent: never},
+		{name: "a token that is none", status: 200, body: `{"access_token":"to\u0000ken"}`, permanent: never},
 		{name: "a token with a line break", status: 200, body: `{"access_token":"T1\n"}`, permanent: never, says: "line break"},
 	} {
 		for _, grant := range append(oauthGrants(), oauthRefresh) {
@@ -1345,4 +1338,57 @@ func TestDeviceLoginSurvivesABusyServer(t *testing.T) {
 	tok, err := issuer.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return nil })
 	require.NoError(t, err)
 	assert.Equal(t, "r", tok.RefreshToken)
+}
+
+// While the access token is still of use, a refresh token in doubt is not presented.
+func TestOAuth2AnswerLostAheadOfExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &oauthServer{answer: func(n int, req *http.Request, _ url.Values) (*http.Response, error) {
+			if n == 2 {
+				return nil, io.ErrUnexpectedEOF
+			}
+			return oauthToken(n), nil
+		}}
+		cred := oauthCredential(t, oauthApp(server))
+		tok, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		time.Sleep(58 * time.Minute)
+		for time.Until(tok.Expiry) > time.Second {
+			got, err := cred.Token(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, tok.AccessToken, got.AccessToken)
+			time.Sleep(time.Second)
+		}
+		assert.Len(t, server.seen(), 2, "presented once, and its answer was lost")
+		time.Sleep(2 * time.Second)
+		got, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "T3", got.AccessToken)
+		assert.Equal(t, server.seen()[1].form.Get("refresh_token"), server.seen()[2].form.Get("refresh_token"))
+	})
+}
+
+// A rejection ends the wait.
+func TestOAuth2AnswerLostAheadOfARejection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &oauthServer{answer: func(n int, req *http.Request, _ url.Values) (*http.Response, error) {
+			if n == 2 {
+				return nil, io.ErrUnexpectedEOF
+			}
+			return oauthToken(n), nil
+		}}
+		cred := oauthCredential(t, oauthApp(server))
+		tok, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		time.Sleep(58 * time.Minute)
+		for range 3 {
+			_, err = cred.Token(t.Context())
+			require.NoError(t, err)
+			time.Sleep(10 * time.Second)
+		}
+		require.Len(t, server.seen(), 2)
+		got, err := cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
+		require.NoError(t, err)
+		assert.Equal(t, "T3", got.AccessToken)
+	})
 }

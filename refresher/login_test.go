@@ -78,7 +78,7 @@ func TestNoCallerPaysTwiceForADeadKeyInTheFirstLink(t *testing.T) {
 	})
 }
 
-// L6: the answer to a refresh token was lost; two links are of the same issuer.
+// The answer to a refresh token was lost; two links are of the same issuer.
 func TestNoLinkIsHandedARefreshTokenWhoseAnswerAnotherLost(t *testing.T) {
 	var sent atomic.Int32
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -91,18 +91,18 @@ func TestNoLinkIsHandedARefreshTokenWhoseAnswerAnotherLost(t *testing.T) {
 	require.Error(t, err)
 	assert.EqualValues(t, 1, sent.Load())
 
-	// A Refresher of one's own tells it as net/http does.
+	// So it is with any Refresher.
 	var seen []string
 	reset := &url.Error{Op: "Post", URL: "https://issuer.example.com", Err: &net.OpError{Op: "read", Err: errors.New("connection reset by peer")}}
 	chain = refresher.Chain(reauth.RefresherFunc(func(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
 		seen = append(seen, stale.Token.RefreshToken)
-		return reauth.Token{}, reset
+		return reauth.Token{}, reauth.AnswerLost(reset)
 	}), counting("key"))
 	for range 2 {
 		_, err := chain.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{RefreshToken: "r"}})
 		require.NoError(t, err)
 	}
-	assert.Equal(t, []string{"r", ""}, seen)
+	assert.Equal(t, []string{"r", "r"}, seen)
 }
 
 // It is permanent if all are: a file may yet come.

@@ -82,6 +82,9 @@ func parseObject(data []byte, at time.Time) (reauth.Token, error) {
 			tok.Expiry = at.Add(life)
 		}
 	}
+	if err := plausible(tok.AccessToken); err != nil {
+		return reauth.Token{}, err
+	}
 	return checked(tok)
 }
 

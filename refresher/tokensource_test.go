@@ -56,7 +56,7 @@ func TestTokenLosesNothingInItsConversion(t *testing.T) {
 func TestConversionOfNoTokenIsNotSilent(t *testing.T) {
 	cred := &reauth.Credential{}
 	require.Error(t, cred.Set(t.Context(), refresher.Token(nil)))
-	require.ErrorContains(t, cred.Set(t.Context(), refresher.Token(&oauth2.Token{AccessToken: "<token>"})), "placeholder")
+	require.ErrorContains(t, cred.Set(t.Context(), refresher.Token(&oauth2.Token{AccessToken: "to\nken"})), "control character")
 }
 
 // A source of x/oauth2 remembers its token: a new one is made each time.
@@ -161,7 +161,7 @@ func TestTokenSourceThatIsNoneIsNotAPanic(t *testing.T) {
 		"nil":         nil,
 		"a nil token": oauthSource(func() (*oauth2.Token, error) { return nil, nil }),
 		"empty":       oauth2.StaticTokenSource(&oauth2.Token{}),
-		"a template":  oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "${TOKEN}"}),
+		"two lines":   oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "to\nken"}),
 	} {
 		_, err := refresher.FromTokenSource(func(context.Context) oauth2.TokenSource { return source }).Refresh(t.Context(), reauth.Stale{})
 		require.Error(t, err, name)
