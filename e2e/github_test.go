@@ -373,7 +373,7 @@ func TestNoGitHubAssetFromAPipeIsCutOrSwapped(t *testing.T) {
 	_, err = upload(t.Context(), client, large)
 	status, o := githubOutcome(t, err, nil)
 	assert.Equal(t, http.StatusUnauthorized, status)
-	assert.Contains(t, o.NotRetried, "MaxReplayBytes")
+	assert.Equal(t, reauth.NotRetriedBodyTooLarge, o.NotRetried)
 	assert.Equal(t, 4, rig.api.Sends())
 
 	got, err = upload(t.Context(), client, large)

@@ -23,8 +23,8 @@ import (
 	"github.com/reauth-go/reauth/refresher"
 )
 
-// X1, X4, F10: 2 sends, and then 1 as long as the pause lasts. client-go's error is
-// the server's Status, which has no id in it.
+// 2 sends, of which the second has no refresh. client-go's error is the server's Status,
+// which has no id in it.
 func TestKubernetesRefusalForGoodIsTwoSendsAndShowsBothAuditIDs(t *testing.T) {
 	t.Parallel()
 	k := newKubeAPI(t, "a")
@@ -54,16 +54,16 @@ func TestKubernetesRefusalForGoodIsTwoSendsAndShowsBothAuditIDs(t *testing.T) {
 	_, err = maps.Get(ctx, "a", metav1.GetOptions{})
 	assert.True(t, apierrors.IsUnauthorized(err), "%v", err)
 	sent = k.since(before + 2)
-	require.Len(t, sent, 1)
-	assert.Equal(t, sent[0].auditID, outcome().RequestID())
-	assert.NotEmpty(t, outcome().NotRetried)
+	require.Len(t, sent, 2, "the new token, and the one before that this server accepted once")
+	assert.Equal(t, sent[1].auditID, outcome().RequestID())
+	assert.True(t, outcome().Predecessor)
 	assert.Equal(t, 2, k.issuer.Refreshes())
 
 	k.issuer.Refuse(false)
 	require.NoError(t, cred.Set(t.Context(), mustRefresh(t, k.issuer)))
 	_, err = maps.Get(t.Context(), "a", metav1.GetOptions{})
 	assert.NoError(t, err, "a login cures it")
-	assert.Len(t, k.since(before+3), 1)
+	assert.Len(t, k.since(before+4), 1)
 }
 
 // B1, C1: 2 sends of one body, and one object.

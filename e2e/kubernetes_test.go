@@ -259,8 +259,8 @@ func watches(api *reauthtest.API) int {
 	return n
 }
 
-// S2b: client-go sets the header from the same file, before reauth sees the
-// request, and keeps what it has read for a minute.
+// client-go sets the header from the same file, before reauth sees the request, and keeps
+// what it has read for a minute: Override replaces that.
 func TestABearerTokenFileThatClientGoReadsTooIsRenewed(t *testing.T) {
 	t.Parallel()
 	issuer := reauthtest.NewIssuer()
@@ -277,7 +277,7 @@ func TestABearerTokenFileThatClientGoReadsTooIsRenewed(t *testing.T) {
 	rotate()
 	var log journal
 	cred := &reauth.Credential{Refresher: refresher.File(path), Logger: discard}
-	maps := kube(t, api, &reauth.Transport{Credential: cred, Logger: log.logger()}, func(c *rest.Config) { c.BearerTokenFile = path })
+	maps := kube(t, api, &reauth.Transport{Credential: cred, Override: true, Logger: log.logger()}, func(c *rest.Config) { c.BearerTokenFile = path })
 
 	list := func() int {
 		before := api.Sends()

@@ -390,7 +390,7 @@ func TestAMissingScopeCostsNeitherARefreshNorARetry(t *testing.T) {
 	o, ok := reauth.OutcomeOf(&http.Response{Request: refusal.Request})
 	require.True(t, ok)
 	assert.Equal(t, reauth.ReasonInsufficientScope, o.Rejection.Reason)
-	assert.Equal(t, "a fresh token does not cure insufficient_scope", o.NotRetried)
+	assert.Equal(t, reauth.NotRetriedReason, o.NotRetried)
 }
 
 // scopeIsAClaim is the Classifier of one whose Refresher gets the scope that a
@@ -502,7 +502,7 @@ func TestAStreamedLayerArrivesWholeOrNotAtAll(t *testing.T) {
 				var refusal *transport.Error
 				require.ErrorAs(t, err, &refusal)
 				assert.Equal(t, http.StatusUnauthorized, refusal.StatusCode)
-				assert.Contains(t, outcome().NotRetried, "MaxReplayBytes")
+				assert.Equal(t, reauth.NotRetriedBodyTooLarge, outcome().NotRetried)
 				assert.Equal(t, 1, wire.count("PATCH", 0))
 				assert.Zero(t, wire.count("PUT", 0), "half a layer is not committed")
 				return

@@ -175,7 +175,8 @@ func newWorld(callers int) *world {
 	w.api = httptest.NewServer(http.HandlerFunc(w.serve))
 	quietly := slog.New(slog.DiscardHandler)
 	w.cred = &reauth.Credential{
-		Logger: quietly,
+		RefreshEvery: time.Second, // tokens are revoked every two seconds
+		Logger:       quietly,
 		Refresher: &refresher.OAuth2{Config: oauth2.Config{
 			ClientID: "soak", Endpoint: oauth2.Endpoint{TokenURL: w.front.URL + token.Path},
 		}},
