@@ -1,13 +1,15 @@
-// Command bench measures reauth side by side with its peers, in one run and over
-// the same in-memory Base, and prints the table that stands in the README.
+// Command bench measures reauth beside its peers, in one run and over the same
+// in-memory Base, and prints the tables.
 //
-//	go run .
+//	go run .        what requests cost
+//	go run . sim    how a Credential behaves when something goes wrong, in fake time
 package main
 
 import (
 	"flag"
 	"fmt"
 	"log"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -26,6 +28,9 @@ func main() {
 	}
 	if err := flag.Set("test.benchtime", each.String()); err != nil {
 		log.Fatal(err)
+	}
+	if flag.Arg(0) == "sim" {
+		simulate(os.Stdout)
 	}
 	fmt.Print(tables(*rounds))
 }
@@ -86,7 +91,7 @@ func tables(rounds int) string {
 	for _, r := range rows {
 		costs = append(costs, measure(r, rounds))
 	}
-	mend := costs[len(costs)-1]
+	recovery := costs[len(costs)-1]
 
 	head := []string{"token is good: time and allocations above base (times x/oauth2)"}
 	for _, r := range rows[:len(rows)-1] {
@@ -106,15 +111,17 @@ func tables(rounds int) string {
 	head = []string{"token was revoked", "recovers", "one 401, above base", "1,000 callers: refreshes", "failed", "last one served after"}
 	line(&out, head)
 	line(&out, slices.Repeat([]string{"---"}, len(head)))
-	line(&out, []string{twice.name, "by hand", mend[twice.name].cell(twice, cost{}), "", "", ""})
-	for _, p := range crowded {
+	line(&out, []string{twoSends.name, "by hand", recovery[twoSends.name].cell(twoSends, cost{}), "", "", ""})
+	for _, p := range crowds {
 		c := stampedes(p, rounds)
 		above, last := "", "never"
-		if m, ok := mend[p.name]; ok {
+		if m, ok := recovery[p.name]; ok {
 			above, last = m.cell(p, cost{}), c.last.Round(time.Millisecond).String()
 		}
 		line(&out, []string{p.title(), verdict(recovers(p)), above, fmt.Sprint(c.refreshes), fmt.Sprint(c.failed), last})
 	}
+	out.WriteByte('\n')
+	promiseTable(&out, promises(costs, rounds))
 	fmt.Fprintf(&out, footnotes, callers, refreshTime, minSend, maxSend)
 	return out.String()
 }
@@ -137,7 +144,7 @@ func line(out *strings.Builder, cells []string) {
 // cell returns the cost for the table. The base's is its own, not what it adds.
 func (c cost) cell(p peer, oauth2 cost) string {
 	sign := "+"
-	if p.name == bare.name {
+	if p.name == base.name {
 		sign = ""
 	}
 	s := fmt.Sprintf("%s%.0f ns, %s%.0f", sign, c.ns, sign, c.allocs)
@@ -154,7 +161,7 @@ func (c cost) cell(p peer, oauth2 cost) string {
 func stampedes(p peer, rounds int) crowd {
 	var all []crowd
 	for range rounds {
-		all = append(all, stampede(p))
+		all = append(all, stampede(p, callers))
 	}
 	return crowd{
 		int64(median(all, func(c crowd) float64 { return float64(c.refreshes) })),

@@ -18,7 +18,7 @@ import (
 // own.
 func TestFreshPathMeasures(t *testing.T) {
 	for _, tt := range []struct{ headers, allocs int }{{0, 3}, {3, 3}, {7, 3}, {8, 5}, {11, 5}} {
-		assert.EqualValues(t, tt.allocs, allocs(ours, tt.headers)-allocs(bare, tt.headers),
+		assert.EqualValues(t, tt.allocs, allocs(ours, tt.headers)-allocs(base, tt.headers),
 			"allocations above Base with %d headers", tt.headers)
 	}
 	// The garbage collector's share depends on the heap around, and a benchmark
@@ -52,7 +52,7 @@ func ratio(goroutines, token int) float64 {
 	var quartile [3]time.Duration
 	var times [3][]time.Duration
 	var rts [3]http.RoundTripper
-	for i, p := range []peer{bare, ours, xoauth2} {
+	for i, p := range []peer{base, ours, xoauth2} {
 		rts[i] = p.wrap(&api{}, &issuer{size: token})
 		timed(rts[i], goroutines, sends)
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/auth"
@@ -26,9 +29,17 @@ type peer struct {
 }
 
 var (
-	bare = peer{"base", "", func(base http.RoundTripper, _ *issuer) http.RoundTripper { return base }}
+	base  = peer{"base", "", func(base http.RoundTripper, _ *issuer) http.RoundTripper { return base }}
+	least = peer{"floor", "", func(base http.RoundTripper, i *issuer) http.RoundTripper {
+		return &floor{base, "Bearer " + i.token(), time.Now().Add(lifetime)}
+	}}
 
-	ours          = peer{"reauth", "", reauthWith(lifetime, 0)}
+	ours        = peer{"reauth", "", reauthWith(lifetime, 0)}
+	oursOrigins = peer{"reauth", "", func(base http.RoundTripper, i *issuer) http.RoundTripper {
+		t := reauthWith(lifetime, 0)(base, i).(*reauth.Transport)
+		t.Origins = []string{"https://files.example.com", "https://api.example.com"}
+		return t
+	}}
 	oursNoExpiry  = peer{"reauth, no expiry", "", reauthWith(0, 0)}
 	oursAtOnce    = peer{"reauth", "", reauthWith(lifetime, -1)}
 	xoauth2       = peer{"x/oauth2", "golang.org/x/oauth2", wrapOAuth2}
@@ -36,12 +47,49 @@ var (
 	azOnChallenge = peer{"azcore, OnChallenge", az.module, azcoreWith(authenticateAgain)}
 	clientGo      = peer{"client-go", "k8s.io/client-go", wrapClientGo}
 	google        = peer{"google/auth", "cloud.google.com/go/auth", wrapGoogle}
-	twice         = peer{"base", "", func(base http.RoundTripper, i *issuer) http.RoundTripper { return &byHand{base, i, i.token()} }}
+	twoSends      = peer{"base", "", func(base http.RoundTripper, i *issuer) http.RoundTripper { return &twoSendsByHand{base, i, i.token()} }}
 )
 
+// A floor is the least that keeps the promises: a look at the context for what it says to
+// this package, a look at the clock, a pass over the headers for a credential and a
+// placeholder, a copy of the request and of its header, and a value. It serves requests
+// that have no credential, and a token that does not expire meanwhile.
+type floor struct {
+	base   http.RoundTripper
+	value  string
+	expiry time.Time
+}
+
+type floorKey struct{}
+
+type floorRequest struct {
+	http.Request
+	value [1]string
+}
+
+func (f *floor) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Context().Value(floorKey{}) != nil || !time.Now().Before(f.expiry) {
+		return nil, errors.New("the floor does not serve this request")
+	}
+	for k, vv := range req.Header {
+		if len(k) == len("Authorization") && strings.EqualFold(k, "Authorization") {
+			return nil, errors.New("the floor does not serve this request")
+		}
+		for _, v := range vv {
+			if len(v) >= len(reauth.Placeholder) && strings.Contains(v, reauth.Placeholder) {
+				return nil, errors.New("the floor does not serve this request")
+			}
+		}
+	}
+	out := &floorRequest{Request: *req, value: [1]string{f.value}}
+	out.Header = maps.Clone(req.Header)
+	out.Header["Authorization"] = out.value[:]
+	return f.base.RoundTrip(&out.Request)
+}
+
 // reauthWith returns a Transport whose log goes nowhere, as no peer has one. The
-// peers wait for nothing before they send again; neither does it if wait is
-// negative.
+// peers do not wait before they send again; neither does it if wait is negative. Tokens
+// are revoked without end, so that there is no limit of refreshes.
 func reauthWith(lifetime, wait time.Duration) func(http.RoundTripper, *issuer) http.RoundTripper {
 	return func(base http.RoundTripper, i *issuer) http.RoundTripper {
 		silent := slog.New(slog.DiscardHandler)
@@ -49,7 +97,7 @@ func reauthWith(lifetime, wait time.Duration) func(http.RoundTripper, *issuer) h
 			Base:      base,
 			RetryWait: wait,
 			Logger:    silent,
-			Credential: &reauth.Credential{Logger: silent, Refresher: reauth.RefresherFunc(
+			Credential: &reauth.Credential{Logger: silent, RefreshEvery: -1, Refresher: reauth.RefresherFunc(
 				func(context.Context, reauth.Stale) (reauth.Token, error) {
 					tok := reauth.Token{AccessToken: i.token()}
 					if lifetime > 0 {
@@ -147,15 +195,15 @@ func authenticateAgain(_ *policy.Request, _ *http.Response, authenticate func(po
 	return authenticate(policy.TokenRequestOptions{Scopes: azScopes})
 }
 
-// byHand is the least that a recovery can cost: two sends and a refresh. It
+// twoSendsByHand is the least that a recovery can cost: two sends and a refresh. It
 // serves one caller.
-type byHand struct {
+type twoSendsByHand struct {
 	base   http.RoundTripper
 	issuer *issuer
 	token  string
 }
 
-func (h *byHand) RoundTrip(req *http.Request) (*http.Response, error) {
+func (h *twoSendsByHand) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer req.Header.Del("Authorization")
 	req.Header.Set("Authorization", "Bearer "+h.token)
 	resp, err := h.base.RoundTrip(req)

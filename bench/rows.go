@@ -23,18 +23,21 @@ type row struct {
 }
 
 var (
-	everybody = []peer{bare, ours, oursNoExpiry, xoauth2, az, clientGo, google}
-	mending   = []peer{twice, oursAtOnce, xoauth2, az, azOnChallenge, clientGo, google}
-	crowded   = []peer{ours, xoauth2, az, azOnChallenge, clientGo, google}
+	everybody  = []peer{base, least, ours, oursNoExpiry, xoauth2, az, clientGo, google}
+	bodies     = []peer{base, ours, xoauth2, az, clientGo, google}
+	listed     = []peer{base, least, oursOrigins, xoauth2}
+	recovering = []peer{twoSends, oursAtOnce, xoauth2, az, azOnChallenge, clientGo, google}
+	crowds     = []peer{ours, xoauth2, az, azOnChallenge, clientGo, google}
 
 	rows = []row{
 		{"fresh/headers=3/goroutines=1/token=1kB", "3 headers", everybody, fresh(3, 1, jwt)},
 		{"fresh/headers=3/goroutines=64/token=1kB", "3 headers, 64 goroutines", everybody, fresh(3, 64, jwt)},
 		{"fresh/headers=11/goroutines=1/token=1kB", "11 headers", everybody, fresh(11, 1, jwt)},
 		{"fresh/headers=11/goroutines=64/token=1kB", "11 headers, 64 goroutines", everybody, fresh(11, 64, jwt)},
+		{"fresh/headers=3/origins=2", "3 headers, 2 Origins listed", listed, fresh(3, 1, jwt)},
 		{"fresh/headers=3/goroutines=1/token=40B", "3 headers, token of 40 bytes", everybody, fresh(3, 1, opaque)},
-		{"stream/size=64KiB", "64 KiB without GetBody", everybody, stream(64 << 10)},
-		{"recovery/callers=1", "one 401 recovered", mending, recovery},
+		{"stream/size=64KiB", "64 KiB without GetBody", bodies, stream(64 << 10)},
+		{"recovery/callers=1", "one 401 recovered", recovering, recovery},
 	}
 )
 
@@ -153,7 +156,7 @@ func verdict(cured, later bool) string {
 	return "no: returns the 401, until the token expires"
 }
 
-// A crowd is what became of many callers with one dead token.
+// A crowd is what became of many callers with one revoked token.
 type crowd struct {
 	refreshes int64
 	failed    int64
@@ -170,8 +173,8 @@ const (
 	maxSend     = 50 * time.Millisecond
 )
 
-// stampede has all callers send at once, with a token that has just died.
-func stampede(p peer) crowd {
+// stampede has all callers send at once, with a token that was just revoked.
+func stampede(p peer, callers int) crowd {
 	i := &issuer{}
 	a := &api{issuer: i}
 	rt := p.wrap(a, i)
@@ -184,7 +187,7 @@ func stampede(p peer) crowd {
 	gate := make(chan struct{})
 	var start time.Time
 	a.takes = func() time.Duration {
-		if sends.Add(1) == callers {
+		if sends.Add(1) == int64(callers) {
 			start = time.Now()
 			close(gate)
 		}

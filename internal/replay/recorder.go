@@ -45,6 +45,7 @@ type recorder struct {
 	reading bool     // a Read of src is in progress
 	filling *chunk   // into which the goroutine reads
 	wanted  bool     // the first send waits for bytes
+	resting bool     // the goroutine waits until half of what is ahead was sent
 	tooMany bool     // more than limit was read: there can be no retry
 	err     error    // how src ended
 	panicky any      // the value of a panic of src.Read
@@ -198,8 +199,8 @@ func (r *recorder) copyLocked(p []byte) (n int) {
 	}
 	if n > 0 && r.state == recording {
 		r.taken += int64(n)
-		if r.running && !r.reading {
-			r.changed.Broadcast() // there is room again
+		if r.running && !r.reading && r.size-r.taken <= maxAhead/2 {
+			r.changed.Broadcast()
 		}
 	}
 	if n > 0 && (r.state != recording || r.tooMany) {
@@ -309,9 +310,13 @@ func (r *recorder) filledLocked(n int, err error) {
 
 // allowedLocked returns how many bytes may be read now: those that fit into the limit,
 // and not too far ahead. Beyond the limit only what the first send waits for is read.
+// Once the goroutine has rested, there is room for several chunks: to wake it up for
+// each would cost more than to copy them.
 func (r *recorder) allowedLocked() int {
 	ahead := r.size - r.taken
+	r.resting = ahead >= maxAhead || r.resting && ahead > maxAhead/2
 	switch {
+	case r.resting:
 	case r.size < r.limit && ahead < maxAhead:
 		return int(min(r.limit-r.size, maxAhead-ahead))
 	case r.size >= r.limit && ahead == 0 && r.wanted:
