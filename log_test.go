@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -22,7 +23,43 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-const logURL = "https://api.example.com/v1"
+// What only the Refresher's error knows.
+const (
+	logSecret   = "Uh4Tz8Rj1Oc6Ie3Sk9PvN"
+	logPassword = "Ba5Yf0Gm7Dx2Xw4Hl8EqC"
+)
+
+// logWitnessed sends one request and returns the witness.
+func logWitnessed(t *testing.T, tok reauth.Token, from reauth.Refresher, base http.RoundTripper, edit func(*reauth.Transport, *http.Request)) *logWitness {
+	t.Helper()
+	w := &logWitness{}
+	w.cred = &reauth.Credential{Refresher: from, Logger: w.logger(), RefreshTimeout: 10 * time.Second,
+		OnRefresh: func(_ context.Context, r reauth.RefreshInfo) { w.events = append(w.events, r) }}
+	if tok.AccessToken != "" || tok.RefreshToken != "" {
+		require.NoError(t, w.cred.Set(t.Context(), tok))
+	}
+	rt := &reauth.Transport{Base: base, Credential: w.cred, Logger: w.logger(),
+		OnOutcome: func(_ context.Context, o reauth.Outcome) { w.events = append(w.events, &o, o.Err) }}
+	ctx, outcome := reauth.WithOutcome(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, logURL, nil)
+	require.NoError(t, err)
+	if edit != nil {
+		edit(rt, req)
+	}
+	resp, err := rt.RoundTrip(req)
+	if resp != nil {
+		o, _ := reauth.OutcomeOf(resp)
+		w.events = append(w.events, o)
+		require.NoError(t, resp.Body.Close())
+	}
+	w.events = append(w.events, err, outcome(), rt, w.cred)
+	synctest.Wait()
+	_, err = w.cred.Token(t.Context()) // what the next one is told
+	w.events = append(w.events, err)
+	_, err = w.cred.Current()
+	w.events = append(w.events, err)
+	return w
+}
 
 // logKeys are all that a record of a request may have.
 var logKeys = []string{
@@ -30,24 +67,7 @@ var logKeys = []string{
 	"retry_in", "why", "error", "message", "hint",
 }
 
-// logReply is what a server says to one send.
-type logReply struct {
-	status int
-	body   string
-	header []string
-}
-
-// logServer gives its replies one after another, the last of them for ever.
-func logServer(sends *int, replies ...logReply) http.RoundTripper {
-	return roundTripFunc(func(req *http.Request) (*http.Response, error) {
-		r := replies[min(*sends, len(replies)-1)]
-		*sends++
-		return answer(req, r.status, r.body, r.header...), nil
-	})
-}
-
-// X4, W2
-func TestRejectionNeverGoesWithoutItsOneRecord(t *testing.T) {
+func TestLogOneRecordForEachRejection(t *testing.T) {
 	t.Parallel()
 	fine := logReply{200, "fine", []string{"X-Request-Id", "second"}}
 	dead := logReply{401, "", []string{"WWW-Authenticate", `Bearer error="invalid_token"`, "X-Request-Id", "first"}}
@@ -198,30 +218,7 @@ func TestRejectionNeverGoesWithoutItsOneRecord(t *testing.T) {
 	}
 }
 
-func fingerprintOf(access string) string { return reauth.Token{AccessToken: access}.Fingerprint() }
-
-// X4
-func TestClientsOwnRequestIDIsNeverChangedForTheRetry(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var seen []string
-		rt := &reauth.Transport{Logger: discard, Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"}),
-			Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
-				seen = append(seen, req.Header.Get("X-Client-Request-Id"))
-				return answer(req, 401-len(seen)/2*201, ""), nil
-			})}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, logURL, nil)
-		require.NoError(t, err)
-		req.Header.Set("X-Client-Request-Id", "mine")
-		resp, err := rt.RoundTrip(req)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusOK, resp.StatusCode)
-		assert.Equal(t, []string{"mine", "mine"}, seen)
-	})
-}
-
-// X4: rule 9.
-func TestFreshRequestIsNeverLogged(t *testing.T) {
+func TestLogNothingForAnAcceptedRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}
@@ -250,8 +247,8 @@ func TestFreshRequestIsNeverLogged(t *testing.T) {
 	})
 }
 
-// F1, F2: a refresh that fails is told once, with when it is tried again.
-func TestFailedRefreshIsNeverSilent(t *testing.T) {
+// A refresh that fails is told once, with when it is tried again.
+func TestLogFailedRefresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}
@@ -309,9 +306,9 @@ func TestFailedRefreshIsNeverSilent(t *testing.T) {
 	})
 }
 
-// S2a: an SDK's key from the environment makes reauth inert. Said once, or a log
+// An SDK's key from the environment makes reauth inert. Said once, or a log
 // of nothing else.
-func TestOwnCredentialsRejectionIsNeverToldTwice(t *testing.T) {
+func TestLogOwnCredentialOnce(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
 	sends, hooks := 0, 0
@@ -338,8 +335,8 @@ func TestOwnCredentialsRejectionIsNeverToldTwice(t *testing.T) {
 	assert.Equal(t, "first", records[0]["request_id"])
 }
 
-// S1: an unlisted origin is no news, only a way to find out.
-func TestWithheldTokenIsNeverAnAlarm(t *testing.T) {
+// An unlisted origin is no news, only a way to find out.
+func TestLogWithheldToken(t *testing.T) {
 	t.Parallel()
 	j := &journal{}
 	sends := 0
@@ -360,112 +357,7 @@ func TestWithheldTokenIsNeverAnAlarm(t *testing.T) {
 	tokLeaks(t, "the log", j.text(), "hunter2hunter2")
 }
 
-// X4
-func TestOutcomeIsNeverAnotherRequests(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		name    string
-		replies []logReply
-		err     error
-		first   int
-		retry   int
-		id      string
-	}{
-		{"200", []logReply{{200, "", []string{"X-Request-Id", "a"}}}, nil, 200, 0, "a"},
-		{"500", []logReply{{500, "", []string{"X-Request-Id", "a"}}}, nil, 500, 0, "a"},
-		{"cured", []logReply{{401, "(request id: a)", nil}, {200, "", []string{"X-Request-Id", "b"}}}, nil, 401, 200, "b"},
-		{"refused", []logReply{{401, "(request id: a)", nil}, {401, "(request id: b)", nil}}, nil, 401, 401, "b"},
-		{"no answer", nil, io.ErrUnexpectedEOF, 0, 0, ""},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				sends := 0
-				rt := &reauth.Transport{Logger: discard, Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"}),
-					Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
-						if tc.err != nil {
-							return nil, tc.err
-						}
-						return logServer(&sends, tc.replies...).RoundTrip(req)
-					})}
-				ctx, outcome := reauth.WithOutcome(t.Context())
-				assert.Zero(t, outcome(), "before the request")
-				req, err := http.NewRequestWithContext(ctx, http.MethodGet, logURL, nil)
-				require.NoError(t, err)
-				other, err := http.NewRequestWithContext(t.Context(), http.MethodGet, logURL, nil)
-				require.NoError(t, err)
-				_, err = rt.RoundTrip(req)
-				require.ErrorIs(t, err, tc.err)
-				o := outcome()
-				sends = 0
-				_, _ = rt.RoundTrip(other)
-				assert.Equal(t, o, outcome(), "changed by another request")
-				assert.Equal(t, tc.first, o.First.StatusCode)
-				assert.Equal(t, tc.retry, o.Retry.StatusCode)
-				assert.Equal(t, tc.id, o.RequestID())
-				if tc.first != 0 {
-					assert.Equal(t, fingerprintOf("T0"), o.First.Token)
-				}
-				if tc.retry != 0 {
-					assert.Equal(t, "a", o.First.RequestID)
-					assert.Equal(t, fingerprintOf("T1"), o.Retry.Token)
-					assert.Positive(t, o.Elapsed)
-				}
-			})
-		})
-	}
-	t.Run("not sent", func(t *testing.T) {
-		ctx, outcome := reauth.WithOutcome(t.Context())
-		rt := &reauth.Transport{Logger: discard, Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"})}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://api.example.com", nil)
-		require.NoError(t, err)
-		_, err = rt.RoundTrip(req)
-		require.ErrorIs(t, err, reauth.ErrInsecure)
-		assert.ErrorIs(t, outcome().Err, reauth.ErrInsecure)
-	})
-	t.Run("of nothing", func(t *testing.T) {
-		for _, resp := range []*http.Response{nil, {}, {Request: &http.Request{}}} {
-			_, ok := reauth.OutcomeOf(resp)
-			assert.False(t, ok)
-			assert.Empty(t, reauth.RequestID(resp))
-		}
-	})
-}
-
-// S2: who asked for no token is told nothing, but WithOutcome is his own question.
-func TestWithoutTokenNeverCarriesOneNorIsTold(t *testing.T) {
-	t.Parallel()
-	j := &journal{}
-	var seen []string
-	rt := &reauth.Transport{Logger: j.logger(), OnOutcome: func(context.Context, reauth.Outcome) { t.Error("OnOutcome") },
-		Credential: &reauth.Credential{Logger: j.logger(), Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
-			t.Error("a refresh")
-			return reauth.Token{AccessToken: "T1"}, nil
-		})},
-		Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
-			seen = append(seen, req.Header.Get("Authorization")+req.Header.Get("X-Api-Key"))
-			return answer(req, 401, "", "X-Request-Id", "a"), nil
-		})}
-	for _, key := range []string{"", reauth.Placeholder} {
-		ctx, outcome := reauth.WithOutcome(reauth.WithoutToken(t.Context()))
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, logURL, nil)
-		require.NoError(t, err)
-		if key != "" {
-			req.Header.Set("Authorization", "Bearer "+key)
-			req.Header.Set("X-Api-Key", key)
-		}
-		resp, err := rt.RoundTrip(req)
-		require.NoError(t, err)
-		assert.Equal(t, 401, resp.StatusCode)
-		assert.Equal(t, 401, outcome().First.StatusCode)
-		assert.Equal(t, "a", outcome().RequestID())
-		assert.NotEmpty(t, outcome().Withheld)
-	}
-	assert.Equal(t, []string{"", ""}, seen)
-	assert.Empty(t, j.text())
-}
-
-// S7
-func TestHostileServerNeverWritesTheLog(t *testing.T) {
+func TestLogHostileServer(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x ", 5<<10)
 	for name, evil := range map[string]string{
@@ -536,8 +428,8 @@ func TestHostileServerNeverWritesTheLog(t *testing.T) {
 	}
 }
 
-// S7: what can be read is kept.
-func TestHonestServerIsNeverMutilated(t *testing.T) {
+// What can be read is kept.
+func TestLogHonestServer(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"20260219100814161456584b503l5fK", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "123e4567-e89b-12d3-a456-426614174000", "C0DE:1A2B:3C4D"} {
 		resp := &http.Response{Header: http.Header{"X-Request-Id": {id}}}
@@ -557,84 +449,7 @@ func TestHonestServerIsNeverMutilated(t *testing.T) {
 	assert.Equal(t, "无效的令牌，请检查 API key", o.Rejection.Message)
 }
 
-// A logWitness sees all that reauth says to anybody: two log handlers at Debug,
-// hooks, outcomes, errors, and what a Credential tells.
-type logWitness struct {
-	json   journal
-	text   journal
-	events []any
-	cred   *reauth.Credential
-}
-
-func (w *logWitness) logger() *slog.Logger {
-	return slog.New(slog.NewMultiHandler(w.json.logger().Handler(), slog.NewTextHandler(&w.text, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})))
-}
-
-// logWitnessed sends one request and returns the witness.
-func logWitnessed(t *testing.T, tok reauth.Token, from reauth.Refresher, base http.RoundTripper, edit func(*reauth.Transport, *http.Request)) *logWitness {
-	t.Helper()
-	w := &logWitness{}
-	w.cred = &reauth.Credential{Refresher: from, Logger: w.logger(), RefreshTimeout: 10 * time.Second,
-		OnRefresh: func(_ context.Context, r reauth.RefreshInfo) { w.events = append(w.events, r) }}
-	if tok.AccessToken != "" || tok.RefreshToken != "" {
-		require.NoError(t, w.cred.Set(t.Context(), tok))
-	}
-	rt := &reauth.Transport{Base: base, Credential: w.cred, Logger: w.logger(),
-		OnOutcome: func(_ context.Context, o reauth.Outcome) { w.events = append(w.events, &o, o.Err) }}
-	ctx, outcome := reauth.WithOutcome(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, logURL, nil)
-	require.NoError(t, err)
-	if edit != nil {
-		edit(rt, req)
-	}
-	resp, err := rt.RoundTrip(req)
-	if resp != nil {
-		o, _ := reauth.OutcomeOf(resp)
-		w.events = append(w.events, o)
-		require.NoError(t, resp.Body.Close())
-	}
-	w.events = append(w.events, err, outcome(), rt, w.cred)
-	synctest.Wait()
-	_, err = w.cred.Token(t.Context()) // what the next one is told
-	w.events = append(w.events, err)
-	_, err = w.cred.Current()
-	w.events = append(w.events, err)
-	return w
-}
-
-func (w *logWitness) neverTells(t *testing.T, secrets ...string) {
-	t.Helper()
-	if tokLeaks(t, "the JSON log", w.json.text(), secrets...) {
-		return
-	}
-	tokLeaks(t, "the text log", w.text.text(), secrets...)
-	var js bytes.Buffer
-	l := slog.New(slog.NewJSONHandler(&js, nil))
-	for _, e := range w.events {
-		if e == nil {
-			continue
-		}
-		for _, verb := range []string{"%+v", "%#v", "%d", "%q", "%x"} { // all of them: see token_test.go
-			if tokLeaks(t, fmt.Sprintf("%T by %s", e, verb), fmt.Sprintf(verb, e), secrets...) {
-				return
-			}
-		}
-		if b, err := json.Marshal(e); err == nil {
-			tokLeaks(t, fmt.Sprintf("%T as JSON", e), string(b), secrets...)
-		}
-		l.Info("", "event", e)
-	}
-	tokLeaks(t, "the log of events", js.String(), secrets...)
-}
-
-// What only the Refresher's error knows.
-const (
-	logSecret   = "Uh4Tz8Rj1Oc6Ie3Sk9PvN"
-	logPassword = "Ba5Yf0Gm7Dx2Xw4Hl8EqC"
-)
-
-// S5
-func TestRefreshersErrorNeverLeaksASecret(t *testing.T) {
+func TestSecretNeverInTheErrorOfARefresher(t *testing.T) {
 	t.Parallel()
 	quoted := fmt.Sprintf("%q", `{"access_token":"`+logSecret+`","expires_in":3600}`)
 	for name, refresh := range map[string]func(stale reauth.Stale) (reauth.Token, error){
@@ -741,8 +556,7 @@ func TestRefreshersErrorNeverLeaksASecret(t *testing.T) {
 	}
 }
 
-// S5
-func TestServersEchoOfTheTokenIsNeverPassedOn(t *testing.T) {
+func TestSecretNeverInAnEchoOfTheServer(t *testing.T) {
 	t.Parallel()
 	// Behind 4 KiB of claims, the part that matters: its signature.
 	large := strings.Repeat("0123456789", 600) + logSecret
@@ -799,8 +613,8 @@ func TestServersEchoOfTheTokenIsNeverPassedOn(t *testing.T) {
 	}
 }
 
-// S5: the retry's server may know the token before it, and the refresh token.
-func TestEchoOfAnotherTokenIsNeverPassedOn(t *testing.T) {
+// The retry's server may know the token before it, and the refresh token.
+func TestSecretNeverInAnEchoOfTheOtherToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		from := reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
@@ -813,8 +627,8 @@ func TestEchoOfAnotherTokenIsNeverPassedOn(t *testing.T) {
 	})
 }
 
-// S5: rule 8 says credential header, not only token.
-func TestCallersOwnCredentialIsNeverPassedOn(t *testing.T) {
+// A credential header, not only a token.
+func TestSecretNeverOfTheCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		base := roundTripFunc(func(req *http.Request) (*http.Response, error) {
@@ -826,8 +640,7 @@ func TestCallersOwnCredentialIsNeverPassedOn(t *testing.T) {
 	})
 }
 
-// S5, B7
-func TestErrorsOfTheCallersFunctionsNeverLeakASecret(t *testing.T) {
+func TestSecretNeverInTheErrorOfACallersFunction(t *testing.T) {
 	t.Parallel()
 	dead := roundTripFunc(func(req *http.Request) (*http.Response, error) { return answer(req, 401, ""), nil })
 	fromURL := &url.Error{Op: "Get", URL: "https://u:" + logPassword + "@files.example.com/?sig=" + logSecret, Err: io.EOF}
@@ -871,9 +684,9 @@ func TestErrorsOfTheCallersFunctionsNeverLeakASecret(t *testing.T) {
 	}
 }
 
-// S5: Base's error on the retry is the caller's answer as it is; the log has it
+// Base's error on the retry is the caller's answer as it is; the log has it
 // without the tokens.
-func TestErrorOfTheRetryNeverLogsAToken(t *testing.T) {
+func TestSecretNeverInTheErrorOfTheRetry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		sends, j := 0, &journal{}
@@ -903,8 +716,8 @@ func TestErrorOfTheRetryNeverLogsAToken(t *testing.T) {
 	})
 }
 
-// S5, S7: a Classifier of one's own copies what the server said.
-func TestClassifiersWordsAreNeverLoggedRaw(t *testing.T) {
+// A Classifier of one's own copies what the server said.
+func TestSecretNeverInTheWordsOfAClassifier(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		base := roundTripFunc(func(req *http.Request) (*http.Response, error) { return answer(req, 401, ""), nil })
@@ -928,33 +741,30 @@ func TestClassifiersWordsAreNeverLoggedRaw(t *testing.T) {
 	})
 }
 
-// A request that gets no answer does not show the outcome of the one before it,
-// be it sent with the token or without.
-func TestOutcomeIsNeverOfTheRequestBefore(t *testing.T) {
-	for name, origins := range map[string][]string{"with the token": nil, "without": {}} {
+// Bad input of the contract: no Logger, or one that goes nowhere, costs nobody
+// his answer.
+func TestLoggerUnusable(t *testing.T) {
+	for name, l := range map[string]*slog.Logger{
+		"nil":               nil,
+		"zero":              new(slog.Logger),
+		"typed nil handler": slog.New((*slog.JSONHandler)(nil)),
+	} {
 		t.Run(name, func(t *testing.T) {
-			cut := errors.New("connection cut")
-			sends := 0
-			rt := &reauth.Transport{
-				Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"}), Origins: origins, Logger: discard,
-				Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
-					if sends++; sends == 1 {
-						return answer(req, http.StatusOK, "", "X-Request-Id", "one"), nil
-					}
-					return nil, cut
-				}),
-			}
-			ctx, outcome := reauth.WithOutcome(t.Context())
-			for range 2 {
-				req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example.com/", nil)
-				require.NoError(t, err)
-				if resp, err := rt.RoundTrip(req); err == nil {
-					require.NoError(t, resp.Body.Close())
-					assert.Equal(t, "one", outcome().First.RequestID)
-				}
-			}
-			assert.Zero(t, outcome().First, "of the request before")
-			assert.ErrorIs(t, outcome().Err, cut)
+			logs := &journal{}
+			old, out, flags := slog.Default(), log.Writer(), log.Flags()
+			slog.SetDefault(logs.logger())
+			defer func() {
+				slog.SetDefault(old)
+				log.SetOutput(out) // SetDefault has redirected it
+				log.SetFlags(flags)
+			}()
+			cred := &reauth.Credential{Refresher: &issuer{}, Logger: l}
+			require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: secToken}))
+			tr := &reauth.Transport{Base: accepting("T1"), Credential: cred, RetryWait: -1, Logger: l}
+			within(t, 5*time.Second, func() {
+				assert.NotPanics(t, func() { assert.Equal(t, http.StatusOK, get(t, tr, "https://api.example.com/").StatusCode) })
+			})
+			assert.Contains(t, logs.text(), "retry succeeded", "it went to slog.Default()")
 		})
 	}
 }

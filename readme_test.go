@@ -11,9 +11,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// undented returns code without its indentation.
+func undented(code string) string {
+	var b strings.Builder
+	for line := range strings.Lines(code) {
+		b.WriteString(strings.TrimLeft(line, "\t "))
+	}
+	return b.String()
+}
+
 // Both READMEs show only code that compiles, and that runs where it can: it
 // stands word for word in the examples.
-func TestTheReadmeShowsNoCodeThatDoesNotCompile(t *testing.T) {
+func TestReadmeSnippetsStandInExamples(t *testing.T) {
 	names, err := filepath.Glob("*/example*_test.go")
 	require.NoError(t, err)
 	var source []byte
@@ -34,17 +43,8 @@ func TestTheReadmeShowsNoCodeThatDoesNotCompile(t *testing.T) {
 	}
 }
 
-// undented returns code without its indentation.
-func undented(code string) string {
-	var b strings.Builder
-	for line := range strings.Lines(code) {
-		b.WriteString(strings.TrimLeft(line, "\t "))
-	}
-	return b.String()
-}
-
 // The snippets of the SDKs stand behind a name in bold.
-func TestNoSnippetOfAnSDKHasMoreThanTenLines(t *testing.T) {
+func TestReadmeSnippetsAreShort(t *testing.T) {
 	for _, name := range []string{"README.md", "README.zh-CN.md"} {
 		readme, err := os.ReadFile(name)
 		require.NoError(t, err)

@@ -183,7 +183,6 @@ func TestNoAnthropicCallIsLostToADeadToken(t *testing.T) {
 	}
 }
 
-// C11, X2
 func TestNoAnthropicStreamEndsWithItsToken(t *testing.T) {
 	t.Parallel()
 	g := &gate{next: make(chan struct{})}
@@ -211,7 +210,7 @@ func TestNoAnthropicStreamEndsWithItsToken(t *testing.T) {
 	assert.Equal(t, 2, rig.issuer.Refreshes())
 }
 
-// S2a, S2b: the SDK takes a key or a token from the environment, each in a header
+// The SDK takes a key or a token from the environment, each in a header
 // of its own. In the Transport's header it is a caller's own credential; in the
 // other one the Transport knows nothing of it, and only the SDK can leave it out.
 func TestNoAnthropicKeyOfTheEnvironmentGoesOutBesideOurs(t *testing.T) {
@@ -286,7 +285,6 @@ func TestNoAnthropicKeyOfTheEnvironmentGoesOutBesideOurs(t *testing.T) {
 	}
 }
 
-// S2b
 func TestAnthropicKeyOfTheEnvironmentDoesNotSilentlyDisableReauth(t *testing.T) {
 	t.Setenv("ANTHROPIC_API_KEY", "sk-ant-from-the-environment")
 	rig := newSDKRig(t, anthropicServer(&gate{}), anthropicHeader)
@@ -310,7 +308,7 @@ func TestAnthropicKeyOfTheEnvironmentDoesNotSilentlyDisableReauth(t *testing.T) 
 	assert.NotContains(t, rig.log.text(), "from-the-environment")
 }
 
-// X1, F10: the SDK repeats what openai-go does too.
+// The SDK repeats what openai-go does too.
 func TestAnthropicRetriesAndOursNeitherMultiplyNorGetInEachOthersWay(t *testing.T) {
 	t.Parallel()
 	at := func(code int) reauthtest.Fault { return reauthtest.Status(code, "Retry-After-Ms", "1") }
@@ -348,7 +346,7 @@ func TestAnthropicRetriesAndOursNeitherMultiplyNorGetInEachOthersWay(t *testing.
 	}
 }
 
-// S1, S2a: http.Client takes Authorization off a redirect to another host, and
+// Http.Client takes Authorization off a redirect to another host, and
 // leaves X-Api-Key on it.
 func TestAnthropicKeyNeverFollowsARedirectToAnotherHost(t *testing.T) {
 	t.Parallel()

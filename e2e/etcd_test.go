@@ -159,7 +159,6 @@ func (e *etcd) forget(t *testing.T, cred *reauth.Credential) {
 	require.NotEmpty(t, e.says(t, `"deleted a simple token".*`+regexp.QuoteMeta(tok.AccessToken)))
 }
 
-// C1, W1, B1
 func TestEtcdForgetsATokenAndNoCallerNotices(t *testing.T) {
 	e := startEtcd(t, "--auth-token-ttl", "2")
 	client, rt, wire := e.client(t, "root", rootsPassword())
@@ -191,7 +190,7 @@ func TestEtcdForgetsATokenAndNoCallerNotices(t *testing.T) {
 	}
 }
 
-// F2: a change of the password drops the user's tokens.
+// A change of the password drops the user's tokens.
 func TestAnEtcdUserWithAnotherPasswordLogsInWithThat(t *testing.T) {
 	e := startEtcd(t)
 	root, _, _ := e.client(t, "root", rootsPassword())
@@ -214,7 +213,7 @@ func TestAnEtcdUserWithAnotherPasswordLogsInWithThat(t *testing.T) {
 	assert.Equal(t, 1, wire.count("", http.StatusUnauthorized))
 	assert.EqualValues(t, 1, e.logins.Load()-before)
 
-	// W2: what the user may not do, no other token of his may.
+	// What the user may not do, no other token of his may.
 	wire.reset()
 	assert.Equal(t, http.StatusForbidden, e.post(t, app, "/v3/kv/put", `{"key":"YmF6","value":"YmFy"}`, nil))
 	assert.Equal(t, 1, wire.count("", 0))
@@ -250,7 +249,6 @@ func etcdRejections(resp *http.Response, body func() []byte) reauth.Rejection {
 	return reauth.DefaultClassifier().Classify(resp, body)
 }
 
-// F8, W2
 func TestAChangeOfUsersDoesNotFailThoseWithAJWT(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
@@ -287,7 +285,6 @@ func TestAChangeOfUsersDoesNotFailThoseWithAJWT(t *testing.T) {
 	assert.Equal(t, 3, wire.count("", 0))
 }
 
-// X2, C11
 func TestAnEtcdWatchOutlivesItsTokenAndBeginsWithAGoodOne(t *testing.T) {
 	e := startEtcd(t, "--auth-token-ttl", "2")
 	client, rt, wire := e.client(t, "root", rootsPassword())

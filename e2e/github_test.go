@@ -162,7 +162,7 @@ func TestNoGitHubCallIsLostToADeadToken(t *testing.T) {
 	}.holds(t)
 }
 
-// C11: a token dies before each page, and no page is lost or read twice.
+// A token dies before each page, and no page is lost or read twice.
 func TestNoGitHubPageIsLostOrReadTwice(t *testing.T) {
 	t.Parallel()
 	server := &githubServer{}
@@ -193,7 +193,7 @@ func TestNoGitHubPageIsLostOrReadTwice(t *testing.T) {
 }
 
 // githubStorage is another host, which has no use for our token. It refuses who
-// brings one, as S3 and Azure do.
+// brings one, as Amazon S3 and Azure do.
 func githubStorage(t *testing.T, status int) (url string, authorization func() []string) {
 	t.Helper()
 	seen := make(chan string, 10)
@@ -215,7 +215,6 @@ func githubStorage(t *testing.T, status int) (url string, authorization func() [
 	}
 }
 
-// S1, S2
 func TestGitHubTokenNeverFollowsADownloadToAnotherHost(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -271,7 +270,7 @@ func TestGitHubTokenNeverFollowsADownloadToAnotherHost(t *testing.T) {
 	}
 }
 
-// S1: what another host says of a token that it did not get means nothing.
+// What another host says of a token that it did not get means nothing.
 func TestNoOtherHostHasTheGitHubTokenRefreshed(t *testing.T) {
 	t.Parallel()
 	storage, authorization := githubStorage(t, http.StatusUnauthorized)
@@ -288,7 +287,7 @@ func TestNoOtherHostHasTheGitHubTokenRefreshed(t *testing.T) {
 	assert.Equal(t, 1, rig.issuer.Refreshes())
 }
 
-// W2, F10: a rate limit is no dead token, and go-github's memory of it holds.
+// A rate limit is no dead token, and go-github's memory of it holds.
 func TestNoGitHubRateLimitIsTakenForADeadToken(t *testing.T) {
 	t.Parallel()
 	reset := strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)
@@ -344,7 +343,7 @@ func TestGitHubRateIsNotReadFromTheRejection(t *testing.T) {
 	assert.Equal(t, 3, rig.api.Sends())
 }
 
-// B2, B3: a reader that cannot be read twice is kept as it passes, up to
+// A reader that cannot be read twice is kept as it passes, up to
 // MaxReplayBytes; past that the caller has the 401, and the next upload works.
 func TestNoGitHubAssetFromAPipeIsCutOrSwapped(t *testing.T) {
 	t.Parallel()

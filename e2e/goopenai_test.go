@@ -114,7 +114,6 @@ func TestNoGoOpenAICallIsLostToADeadToken(t *testing.T) {
 	})
 }
 
-// C11, X2
 func TestNoGoOpenAIStreamEndsWithItsToken(t *testing.T) {
 	t.Parallel()
 	g := &gate{next: make(chan struct{})}
@@ -142,7 +141,7 @@ func TestNoGoOpenAIStreamEndsWithItsToken(t *testing.T) {
 	assert.Equal(t, 2, rig.issuer.Refreshes())
 }
 
-// S2b: go-openai's own key, without Override, is a caller's own credential.
+// Go-openai's own key, without Override, is a caller's own credential.
 func TestGoOpenAIKeyDoesNotSilentlyDisableReauth(t *testing.T) {
 	t.Parallel()
 	rig := newSDKRig(t, openaiServer(&gate{}))
@@ -209,7 +208,7 @@ func TestNoGoOpenAICallIsRepeatedButForItsToken(t *testing.T) {
 	}
 }
 
-// W1, X4: the error that brings people here, from a gateway that speaks as new-api
+// The error that brings people here, from a gateway that speaks as new-api
 // does: no WWW-Authenticate, and the request id in a header of its own.
 func TestGoOpenAICallerOfANewAPIGatewayIsCured(t *testing.T) {
 	t.Parallel()

@@ -205,7 +205,7 @@ func (s sdk) rig(t *testing.T, protocol string) *sdkRig {
 }
 
 // holds runs each call of the SDK through all that befalls tokens, over both
-// protocols. C1, C2, B1, S2a, S5, S6, W6, X1, X2, X4.
+// protocols.
 func (s sdk) holds(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
 		t.Run(protocol, func(t *testing.T) {

@@ -66,7 +66,7 @@ func TestKubernetesRefusalForGoodIsTwoSendsAndShowsBothAuditIDs(t *testing.T) {
 	assert.Len(t, k.since(before+4), 1)
 }
 
-// B1, C1: 2 sends of one body, and one object.
+// 2 sends of one body, and one object.
 func TestKubernetesObjectIsNeitherCreatedTwiceNorCutShort(t *testing.T) {
 	t.Parallel()
 	k := newKubeAPI(t)
@@ -92,7 +92,7 @@ func TestKubernetesObjectIsNeitherCreatedTwiceNorCutShort(t *testing.T) {
 	assert.Len(t, list.Items, 1)
 }
 
-// C2: 1 send, as the token says when it ends.
+// 1 send, as the token says when it ends.
 func TestKubernetesTokenThatKeepsItsWordIsNeverMetWithA401(t *testing.T) {
 	t.Parallel()
 	k := newKubeAPI(t, "a")
@@ -113,7 +113,7 @@ func TestKubernetesTokenThatKeepsItsWordIsNeverMetWithA401(t *testing.T) {
 	assert.NotEqual(t, tok.AccessToken, sent[0].token)
 }
 
-// X1: client-go repeats what has a Retry-After, up to ten times, and nothing else.
+// Client-go repeats what has a Retry-After, up to ten times, and nothing else.
 // It and reauth do not multiply.
 func TestClientGosRetriesAndOursNeverMultiply(t *testing.T) {
 	t.Parallel()
@@ -154,7 +154,7 @@ func TestClientGosRetriesAndOursNeverMultiply(t *testing.T) {
 	}
 }
 
-// Rule 1: without a token nothing is sent, and client-go takes the error for what
+// Without a token nothing is sent, and client-go takes the error for what
 // it is: 0 sends, 1 refresh.
 func TestKubernetesClientWithoutATokenNeitherSendsNorRepeats(t *testing.T) {
 	t.Parallel()
@@ -170,7 +170,7 @@ func TestKubernetesClientWithoutATokenNeitherSendsNorRepeats(t *testing.T) {
 	assert.Len(t, refreshes, 1)
 }
 
-// C11: what controllers do. A watch that comes back with a dead token costs 2
+// What controllers do. A watch that comes back with a dead token costs 2
 // sends, and no list of everything.
 func TestAnInformerNeverListsAgainForADeadToken(t *testing.T) {
 	t.Parallel()
@@ -218,7 +218,7 @@ func TestAnInformerNeverListsAgainForADeadToken(t *testing.T) {
 	assert.Equal(t, 3, k.issuer.Refreshes())
 }
 
-// S2b: client-go reads the file again each minute, and reauth when it has to. Who
+// Client-go reads the file again each minute, and reauth when it has to. Who
 // of the two is ahead, Override settles: 1 send with a good token, 2 with one that
 // died.
 func TestClientGosTokenFileNeverOutlivesTheRotationWithOverride(t *testing.T) {

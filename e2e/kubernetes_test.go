@@ -137,7 +137,6 @@ func kube(t *testing.T, api *reauthtest.API, tr *reauth.Transport, change func(*
 	return client.Resource(configMaps).Namespace("default")
 }
 
-// X1
 func TestKubernetesRequestsDoNotNoticeThatTheTokenWasRefused(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(context.Context, dynamic.ResourceInterface) error{
@@ -199,7 +198,7 @@ func TestKubernetesRequestsDoNotNoticeThatTheTokenWasRefused(t *testing.T) {
 	}
 }
 
-// C11, X1: a watch goes on while its token is replaced, and what comes after it is
+// A watch goes on while its token is replaced, and what comes after it is
 // the first to know that the token was revoked.
 func TestAKubernetesWatchIsNeitherBrokenByARefreshNorLostAtReconnect(t *testing.T) {
 	t.Parallel()

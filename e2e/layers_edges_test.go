@@ -73,7 +73,7 @@ func persistent(base http.RoundTripper) *retryablehttp.RoundTripper {
 	return &retryablehttp.RoundTripper{Client: c}
 }
 
-// X1: a 500 costs what each layer says, and reauth adds nothing.
+// A 500 costs what each layer says, and reauth adds nothing.
 func TestA500IsNeverRepeatedByReauth(t *testing.T) {
 	t.Parallel()
 	for _, l := range arrangements() {
@@ -149,7 +149,7 @@ func statusOf(s sdktrace.ReadOnlySpan) int64 {
 	return 0
 }
 
-// X1: 2 sends, 2 spans. The first is an error, and has ended by the time of the
+// 2 sends, 2 spans. The first is an error, and has ended by the time of the
 // retry; each send names its own span to the server.
 func TestUnderReauthNoSendIsWithoutASpanOfItsOwn(t *testing.T) {
 	t.Parallel()
@@ -168,7 +168,7 @@ func TestUnderReauthNoSendIsWithoutASpanOfItsOwn(t *testing.T) {
 	}
 }
 
-// X1: 2 sends, 1 span, which knows nothing of the 401; both sends name it.
+// 2 sends, 1 span, which knows nothing of the 401; both sends name it.
 func TestOverReauthNoCuredRejectionIsSeenInASpan(t *testing.T) {
 	t.Parallel()
 	spans, caller, sent := tracedRequest(t, func(cred *reauth.Credential, options ...otelhttp.Option) http.RoundTripper {
@@ -183,7 +183,7 @@ func TestOverReauthNoCuredRejectionIsSeenInASpan(t *testing.T) {
 	}
 }
 
-// Rule 1: 0 sends. go-retryablehttp repeats a request that got no token, as it does
+// 0 sends. go-retryablehttp repeats a request that got no token, as it does
 // with any error; the issuer is asked once for all of that, as refreshes are paced.
 func TestGoRetryablehttpNeverHammersAnIssuerThatIsDown(t *testing.T) {
 	t.Parallel()
@@ -206,7 +206,7 @@ func TestGoRetryablehttpNeverHammersAnIssuerThatIsDown(t *testing.T) {
 	assert.Len(t, refreshes, 1)
 }
 
-// S1: under reauth the redirects of go-retryablehttp's own client are out of its
+// Under reauth the redirects of go-retryablehttp's own client are out of its
 // sight, and net/http compares no ports. That client has to be told not to follow;
 // over reauth there is nothing to be told. 1 send to the API, 1 elsewhere.
 func TestGoRetryablehttpNeverCarriesTheTokenElsewhere(t *testing.T) {
@@ -311,7 +311,7 @@ func TestNoCacheAboveReauthHoldsA401(t *testing.T) {
 	keeps(http.StatusOK, "held", 1)
 }
 
-// X2: no layer that may stand above or below holds up a stream, once it is there: 2
+// No layer that may stand above or below holds up a stream, once it is there: 2
 // sends.
 func TestNoLayerHoldsUpAStream(t *testing.T) {
 	t.Parallel()

@@ -105,7 +105,7 @@ var stacks = []layer{
 	},
 }
 
-// X1, F10: what a request costs, whatever reauth is put together with. The README
+// What a request costs, whatever reauth is put together with. The README
 // has the table that it prints with -v.
 func TestNoLayerMultipliesTheSendsOfARejection(t *testing.T) {
 	t.Cleanup(func() {
@@ -213,7 +213,7 @@ func mustRequest(t *testing.T, method, address string) *http.Request {
 	return req
 }
 
-// Rule 1: an issuer that is down does not become a storm of a layer above.
+// An issuer that is down does not become a storm of a layer above.
 func TestAFailedRefreshIsNotRepeatedByGoRetryablehttp(t *testing.T) {
 	issuer := reauthtest.NewIssuer()
 	t.Cleanup(issuer.Close)
@@ -238,7 +238,7 @@ func TestAFailedRefreshIsNotRepeatedByGoRetryablehttp(t *testing.T) {
 	assert.True(t, errors.As(o.Err, &failure))
 }
 
-// S5, X1: with otelhttp under reauth each send has a span, over it each request.
+// With otelhttp under reauth each send has a span, over it each request.
 func TestNoSpanShowsTheToken(t *testing.T) {
 	for name, want := range map[string]int{"under": 2, "over": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -277,7 +277,7 @@ func TestNoSpanShowsTheToken(t *testing.T) {
 	}
 }
 
-// S6, X1: what is cached is the answer, and no 401; from then on it costs no send.
+// What is cached is the answer, and no 401; from then on it costs no send.
 func TestACacheAboveKeepsNeitherTheTokenNorThe401(t *testing.T) {
 	issuer := reauthtest.NewIssuer()
 	t.Cleanup(issuer.Close)

@@ -60,7 +60,7 @@ func fetch(t *testing.T, client *http.Client, address string) int {
 	return resp.StatusCode
 }
 
-// L5, C1, F3: the measure of the refreshers. The servers are real, the time and
+// The measure of the refreshers. The servers are real, the time and
 // the network between are not.
 func TestAThousandCallersOverTenExpiriesNeverSeeA401NorLoseTheLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -108,7 +108,7 @@ func mustToken(t *testing.T, cred *reauth.Credential) reauth.Token {
 	return tok
 }
 
-// C1, L5, on sockets.
+// On sockets.
 func TestAHundredCallersSurviveTheRevocationOfTheirToken(t *testing.T) {
 	server := newAuthServer(t, time.Hour)
 	address, cred, client := signedIn(t, server)
@@ -126,7 +126,7 @@ func TestAHundredCallersSurviveTheRevocationOfTheirToken(t *testing.T) {
 	assert.Zero(t, server.refused.Load())
 }
 
-// F3, F8: tokens of a few seconds, on sockets. Nobody waits for an expiry: the
+// Tokens of a few seconds, on sockets. Nobody waits for an expiry: the
 // callers go on until the server has seen three.
 func TestAHundredCallersDoNotNoticeThatTokensExpire(t *testing.T) {
 	server := newAuthServer(t, 2*time.Second)
@@ -192,7 +192,7 @@ func TestRefreshWhoseAnswerIsLostIsPresentedAgainForLackOfAnother(t *testing.T) 
 	assert.Equal(t, "invalid_grant", present(t, address, first.RefreshToken))
 }
 
-// L6: the server answers after the refresh was given up on.
+// The server answers after the refresh was given up on.
 func TestARefreshThatIsAnsweredLateIsNotSentAgain(t *testing.T) {
 	server := newAuthServer(t, time.Hour)
 	var slow atomic.Bool
@@ -224,7 +224,6 @@ func TestARefreshThatIsAnsweredLateIsNotSentAgain(t *testing.T) {
 	assert.Zero(t, server.refused.Load())
 }
 
-// F2
 func TestADeadLoginIsToldOnceAndCuredByAnother(t *testing.T) {
 	server := newAuthServer(t, time.Hour)
 	address, cred, client := signedIn(t, server)

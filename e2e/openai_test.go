@@ -159,7 +159,7 @@ func TestNoOpenAICallIsLostToADeadToken(t *testing.T) {
 	})
 }
 
-// C11, X2: the stream neither ends with its token nor holds up the next request,
+// The stream neither ends with its token nor holds up the next request,
 // and its events come as they are sent.
 func TestNoOpenAIStreamEndsWithItsToken(t *testing.T) {
 	t.Parallel()
@@ -188,7 +188,7 @@ func TestNoOpenAIStreamEndsWithItsToken(t *testing.T) {
 	assert.Equal(t, 2, rig.issuer.Refreshes())
 }
 
-// S2a, S2b: a key of the environment makes reauth inert, and that is said once.
+// A key of the environment makes reauth inert, and that is said once.
 func TestOpenAIKeyOfTheEnvironmentDoesNotSilentlyDisableReauth(t *testing.T) {
 	t.Setenv("OPENAI_API_KEY", "sk-from-the-environment")
 
@@ -240,7 +240,7 @@ func TestOpenAIKeyOfTheEnvironmentDoesNotSilentlyDisableReauth(t *testing.T) {
 	}
 }
 
-// X1, F10: openai-go repeats what ends in 408, 409, 429, 5xx or without an answer,
+// Openai-go repeats what ends in 408, 409, 429, 5xx or without an answer,
 // at most twice, and each of these sends may be refused once.
 func TestOpenAIRetriesAndOursNeitherMultiplyNorGetInEachOthersWay(t *testing.T) {
 	t.Parallel()
@@ -285,7 +285,7 @@ func TestOpenAIRetriesAndOursNeitherMultiplyNorGetInEachOthersWay(t *testing.T) 
 	}
 }
 
-// Rule 1, F10: when the issuer is left alone for a while, a 401 is what the SDK
+// When the issuer is left alone for a while, a 401 is what the SDK
 // gets, and it does not repeat that either.
 func TestOpenAICallsDoNotRepeatA401ThatIsNotRetried(t *testing.T) {
 	t.Parallel()

@@ -242,7 +242,7 @@ func layers(t *testing.T, n int, size int64) v1.Image {
 // and of the configuration.
 func sends(layers int) int { return 3 + 4*(layers+1) }
 
-// X1, W1, B1: whichever request of a push is the one that finds out, and whatever
+// Whichever request of a push is the one that finds out, and whatever
 // is the matter with the token.
 func TestNoRequestOfAPushIsLostToADeadToken(t *testing.T) {
 	issuer := newTokenServer(t)
@@ -302,7 +302,7 @@ func TestNoRequestOfAPushIsLostToADeadToken(t *testing.T) {
 	}
 }
 
-// C1: a push has four uploads at a time.
+// A push has four uploads at a time.
 func TestTheUploadsOfAPushShareOneRefresh(t *testing.T) {
 	issuer := newTokenServer(t)
 	address := startRegistry(t, issuer)
@@ -335,7 +335,7 @@ func TestTheUploadsOfAPushShareOneRefresh(t *testing.T) {
 	assert.Len(t, issuer.requests(), 3)
 }
 
-// F3, F8: nobody waits for an expiry: the callers go on until there were three.
+// Nobody waits for an expiry: the callers go on until there were three.
 func TestNobodySeesARegistryTokenExpire(t *testing.T) {
 	for lifetime, told := range map[time.Duration]bool{4 * time.Second: true, 2 * time.Second: false} {
 		t.Run(fmt.Sprintf("told=%t", told), func(t *testing.T) {
@@ -372,7 +372,7 @@ func TestNobodySeesARegistryTokenExpire(t *testing.T) {
 	}
 }
 
-// W2: one who may only pull is not helped by another token to pull.
+// One who may only pull is not helped by another token to pull.
 func TestAMissingScopeCostsNeitherARefreshNorARetry(t *testing.T) {
 	issuer := newTokenServer(t)
 	address := startRegistry(t, issuer)
@@ -409,7 +409,6 @@ func scopeIsAClaim(resp *http.Response, body func() []byte) reauth.Rejection {
 	return rej
 }
 
-// W4
 func TestARefresherGetsTheScopeThatTheRegistryAsksFor(t *testing.T) {
 	issuer := newTokenServer(t)
 	address := startRegistry(t, issuer)
@@ -471,7 +470,7 @@ func TestNoRepositoryWaitsForTheTokenOfAnother(t *testing.T) {
 	assert.Len(t, issuer.requests(), repositories+1)
 }
 
-// B2, B3: a stream has no GetBody, and what the registry took of it is gone.
+// A stream has no GetBody, and what the registry took of it is gone.
 func TestAStreamedLayerArrivesWholeOrNotAtAll(t *testing.T) {
 	issuer := newTokenServer(t)
 	address := startRegistry(t, issuer)
@@ -525,7 +524,7 @@ func TestAStreamedLayerArrivesWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-// W6, X1: go-containerregistry goes on to ask for a token by itself, anonymously,
+// Go-containerregistry goes on to ask for a token by itself, anonymously,
 // if it is refused at the first request; later it does not.
 func TestATokenThatIsRefusedForGoodIsSentTwice(t *testing.T) {
 	issuer := newTokenServer(t)

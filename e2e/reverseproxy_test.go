@@ -95,8 +95,8 @@ func (rig *proxyRig) send(t *testing.T, method, body string) (*http.Response, st
 	return resp, string(got), rig.api.Sends() - before
 }
 
-// C1, S2b, F10, X1, X4: 1 send, 2 if the token was refused or expired early, 1 for
-// a 500; and a body of the proxy's caller has no GetBody (B2).
+// 1 send, 2 if the token was refused or expired early, 1 for
+// a 500; and a body of the proxy's caller has no GetBody.
 func TestTheProxysCallerNeverNoticesTheProxysToken(t *testing.T) {
 	t.Parallel()
 	protocols(t, func(t *testing.T, http2 bool) {
@@ -146,7 +146,7 @@ func TestTheProxysCallerNeverNoticesTheProxysToken(t *testing.T) {
 	})
 }
 
-// S2b: without Override a caller's credential goes on, and its 401 comes back: 1
+// Without Override a caller's credential goes on, and its 401 comes back: 1
 // send, no refresh, and a warning that names Override.
 func TestWithoutOverrideTheProxysTokenNeverHidesTheCallersOwn(t *testing.T) {
 	t.Parallel()
@@ -164,7 +164,7 @@ func TestWithoutOverrideTheProxysTokenNeverHidesTheCallersOwn(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(rig.log.text(), "Override"))
 }
 
-// Rule 1, S5: without a token there is no answer to pass on: 0 sends, and a 502 that
+// Without a token there is no answer to pass on: 0 sends, and a 502 that
 // says nothing of why.
 func TestAProxyWithoutATokenNeverSendsTheCallersInstead(t *testing.T) {
 	t.Parallel()
@@ -177,7 +177,7 @@ func TestAProxyWithoutATokenNeverSendsTheCallersInstead(t *testing.T) {
 	assert.Contains(t, rig.log.text(), "http: proxy error: reauth: refresh failed", "in the proxy's own log")
 }
 
-// X4: what the proxy can tell of an answer before it passes it on.
+// What the proxy can tell of an answer before it passes it on.
 func TestAProxysModifyResponseIsNotWithoutTheOutcome(t *testing.T) {
 	t.Parallel()
 	outcomes := make(chan reauth.Outcome, 10)
@@ -200,7 +200,7 @@ func TestAProxysModifyResponseIsNotWithoutTheOutcome(t *testing.T) {
 	assert.NotEqual(t, o.First.RequestID, o.RequestID())
 }
 
-// X2: 2 sends, and then each event comes when it is sent, and the trailer after
+// 2 sends, and then each event comes when it is sent, and the trailer after
 // them.
 func TestNoEventWaitsInTheProxy(t *testing.T) {
 	t.Parallel()
@@ -251,7 +251,7 @@ func TestNoEventWaitsInTheProxy(t *testing.T) {
 	})
 }
 
-// X2, B2, B5: an upload is passed on as it comes; one that is refused in its middle
+// An upload is passed on as it comes; one that is refused in its middle
 // goes on from its beginning: 2 sends.
 func TestNoChunkOfAnUploadWaitsInTheProxyOrIsLost(t *testing.T) {
 	t.Parallel()
@@ -309,7 +309,7 @@ func TestNoChunkOfAnUploadWaitsInTheProxyOrIsLost(t *testing.T) {
 	})
 }
 
-// B3: of an upload of which more was sent than is kept, the caller has the 401, with
+// Of an upload of which more was sent than is kept, the caller has the 401, with
 // 1 send; his next request is good.
 func TestAProxyNeverKeepsMoreOfAnUploadThanItIsTold(t *testing.T) {
 	t.Parallel()
@@ -324,7 +324,7 @@ func TestAProxyNeverKeepsMoreOfAnUploadThanItIsTold(t *testing.T) {
 	assert.Equal(t, 1, sends)
 }
 
-// X2: 2 sends, and then both sides talk through the connection; refused for good,
+// 2 sends, and then both sides talk through the connection; refused for good,
 // the caller has the 401 instead: 2 sends.
 func TestAnUpgradeNeitherFailsNorHangsForADeadToken(t *testing.T) {
 	t.Parallel()

@@ -17,7 +17,6 @@ import (
 	"github.com/reauth-go/reauth/reauthtest"
 )
 
-// W1, X4.
 func TestDeadTokenIsNeverTakenForAGoodOne(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -66,7 +65,6 @@ func statuses(a *reauthtest.API) []int {
 	return all
 }
 
-// W7, F10.
 func TestFreshTokensThatAreRefusedAreNeverServed(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		w.get(t)
@@ -105,7 +103,7 @@ func TestTokenOfAnotherIssuerIsNeverAccepted(t *testing.T) {
 	}
 }
 
-// RFC 6750 §3.1, W9.
+// RFC 6750 §3.1.
 func TestA401HasAChallengeAndARequestID(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		resp, err := w.bare.Get(w.api.URL())
@@ -131,7 +129,6 @@ func TestA401HasAChallengeAndARequestID(t *testing.T) {
 	})
 }
 
-// S5.
 func TestAnswerNeverContainsATokenThatWasSent(t *testing.T) {
 	w := newWorld(t, nil, reauthtest.NewAPI)
 	w.issuer.SetRotate(true)
@@ -220,7 +217,6 @@ func TestStatusOfAnAnswerIsNeverWronglyRecorded(t *testing.T) {
 	}))
 }
 
-// X2.
 func TestUpgradeIsNotInTheWayOfTheRecord(t *testing.T) {
 	w := newWorld(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, rw, err := w.(http.Hijacker).Hijack()
@@ -251,7 +247,6 @@ func TestUpgradeIsNotInTheWayOfTheRecord(t *testing.T) {
 	assert.Equal(t, []int{101}, statuses(w.api))
 }
 
-// X2, C11.
 func TestStreamIsNeverHeldBack(t *testing.T) {
 	events := []string{"one", "two\nlines", ""}
 	over(t, reauthtest.StreamHandler(events...), func(t *testing.T, w *world) {
@@ -281,7 +276,6 @@ func (f *flushes) WriteHeader(int)             {}
 func (f *flushes) Write(p []byte) (int, error) { return f.pending.Write(p) }
 func (f *flushes) Flush()                      { f.chunks = append(f.chunks, f.pending.String()); f.pending.Reset() }
 
-// C1, C16.
 func TestCountsAreRightUnderAHundredClients(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		w.get(t)

@@ -62,7 +62,7 @@ func TestStatusNeverLosesAHeader(t *testing.T) {
 			reauthtest.Unavailable(1500*time.Millisecond),
 			reauthtest.Unavailable(0),
 		)
-		resp, _ := w.get(t) // W2
+		resp, _ := w.get(t)
 		assert.Equal(t, challenges, resp.Header.Values("WWW-Authenticate"))
 		assert.Equal(t, []string{"text/plain"}, resp.Header.Values("Content-Type"))
 		resp, err := w.bare.Get(w.api.URL())
@@ -80,7 +80,6 @@ func TestStatusNeverLosesAHeader(t *testing.T) {
 	})
 }
 
-// B5.
 func TestEarly401NeverWaitsForTheBody(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		w.api.Next(reauthtest.RejectEarly())
@@ -150,7 +149,6 @@ func (c counting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// B4.
 func TestEarly401NeverAsksForABodyThatIsExpectedToWait(t *testing.T) {
 	w := newWorld(t, nil, reauthtest.NewAPI)
 	w.api.Base().(*http.Transport).ExpectContinueTimeout = time.Hour
@@ -172,7 +170,6 @@ func TestEarly401NeverAsksForABodyThatIsExpectedToWait(t *testing.T) {
 	assert.Zero(t, continues.Load())
 }
 
-// B1, B2.
 func TestEarly401NeverCostsAByteOfTheBody(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		content := strings.Repeat("0123456789", 100_000)
@@ -244,7 +241,6 @@ func TestCutAnswerIsNeverWhole(t *testing.T) {
 	})
 }
 
-// B6a.
 func TestRequestWhoseAnswerIsLostWasServed(t *testing.T) {
 	for _, n := range []int{0, -1} {
 		var served atomic.Int32
@@ -378,7 +374,6 @@ func arrived(t *testing.T, w *world, n int) {
 	require.Eventually(t, func() bool { return w.api.Sends() >= n }, patience, time.Millisecond)
 }
 
-// C5.
 func TestStalledIssuerDoesNotHoldUpADeadline(t *testing.T) {
 	w := newWorld(t, nil, reauthtest.NewAPI)
 	w.issuer.Next(reauthtest.Stall(nil))
@@ -451,7 +446,6 @@ func endless() io.ReadCloser {
 	return r
 }
 
-// S1.
 func TestTokenNeverFollowsTheRedirect(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		other := reauthtest.NewAPI(w.issuer, nil)

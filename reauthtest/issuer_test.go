@@ -60,7 +60,6 @@ func TestAnswerOfTheTokenEndpointIsNeverOutOfForm(t *testing.T) {
 	assert.Equal(t, 6, i.Requests())
 }
 
-// F3, F4.
 func TestLifetimeIsNeverMisstated(t *testing.T) {
 	i := newIssuer(t)
 	for _, c := range []struct {
@@ -101,7 +100,7 @@ func TestExpiredTokenIsNeverSent(t *testing.T) {
 	assert.Equal(t, "Bearer", tok.TokenType)
 }
 
-// L5, RFC 9700 §4.14.2.
+// RFC 9700 §4.14.2.
 func TestUsedRefreshTokenIsNeverAcceptedAgain(t *testing.T) {
 	i := newIssuer(t)
 	i.SetRotate(true)
@@ -150,7 +149,6 @@ func TestWithoutRotationRefreshTokensAreIgnored(t *testing.T) {
 	assert.NotContains(t, fields, "refresh_token")
 }
 
-// L5, C1.
 func TestCredentialNeverReusesARefreshToken(t *testing.T) {
 	over(t, nil, func(t *testing.T, w *world) {
 		w.issuer.SetRotate(true)
@@ -172,7 +170,6 @@ func TestCredentialNeverReusesARefreshToken(t *testing.T) {
 	})
 }
 
-// F2.
 func TestFaultOfTheIssuerIsNeverTakenForAToken(t *testing.T) {
 	i := newIssuer(t)
 	i.SetRotate(true)
@@ -212,7 +209,6 @@ func TestFaultOfTheIssuerIsNeverTakenForAToken(t *testing.T) {
 	assert.Zero(t, i.Reuses())
 }
 
-// F1.
 func TestIssuerThatIsDownHandsOutNothing(t *testing.T) {
 	w := newWorld(t, nil, reauthtest.NewAPI)
 	w.get(t)

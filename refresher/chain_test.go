@@ -139,7 +139,7 @@ func TestNoChainGivesUpWhileALinkDoesNot(t *testing.T) {
 	}
 }
 
-// L5: a refresh token shown to another issuer is a refresh token given away.
+// A refresh token shown to another issuer is a refresh token given away.
 func TestNoRefreshTokenGoesToAnotherLink(t *testing.T) {
 	first, second := &link{err: errors.New("down")}, &link{tok: reauth.Token{AccessToken: "a2", RefreshToken: "r2"}}
 	chain := refresher.Chain(first, second)
@@ -184,7 +184,7 @@ func TestNoLinkIsAskedAfterTheContextsEnd(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// C6: a link that ends too late, and for good, does not end the others.
+// A link that ends too late, and for good, does not end the others.
 func TestNoSlowLinkEndsTheChainForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var slow atomic.Bool
@@ -252,7 +252,7 @@ func TestNoRefreshTokenIsMixedUpByAHundredCallers(t *testing.T) {
 	wg.Wait()
 }
 
-// F2: what is dead for good is not sent each second because of the file beside it.
+// What is dead for good is not sent each second because of the file beside it.
 func TestNoDeadGrantIsPresentedAsOftenAsAFileIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -297,7 +297,6 @@ func TestChainRefreshTokenRemainsWithTheLinkThatLostItsAnswer(t *testing.T) {
 	})
 }
 
-// F2
 func TestNoIssuerIsAskedBeforeItsTimeBecauseOfAFile(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

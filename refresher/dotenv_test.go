@@ -115,7 +115,7 @@ func TestNoWayToWriteAKeyIsMisread(t *testing.T) {
 	assert.Equal(t, "a$B$(c)", tok.AccessToken, "single quotes keep a dollar sign")
 }
 
-// S5: what is wrong is said with the file's name, and without its lines, though
+// What is wrong is said with the file's name, and without its lines, though
 // godotenv's own error repeats them.
 func TestNoLineOfADotEnvFileIsRepeatedInAnError(t *testing.T) {
 	for name, c := range map[string]struct{ content, says string }{

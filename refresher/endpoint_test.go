@@ -25,7 +25,7 @@ import (
 	"github.com/reauth-go/reauth/refresher"
 )
 
-// F9: as it asks, up to five seconds.
+// As it asks, up to five seconds.
 func TestBusyTokenEndpointIsNotGivenUpOn(t *testing.T) {
 	for _, grant := range oauthGrants() {
 		for _, status := range []int{429, 500, 502, 503, 504} {
@@ -50,7 +50,6 @@ func TestBusyTokenEndpointIsNotGivenUpOn(t *testing.T) {
 	}
 }
 
-// F9.
 func TestRetryAfterOfTheTokenEndpointIsNeitherIgnoredNorObeyedBeyondReason(t *testing.T) {
 	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // as bubbles have it
 	date := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
@@ -112,7 +111,7 @@ func TestRetryAfterOfTheTokenEndpointIsNeitherIgnoredNorObeyedBeyondReason(t *te
 	}
 }
 
-// F2: and the Credential waits as long.
+// And the Credential waits as long.
 func TestCredentialDoesNotAskAgainBeforeRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &oauthServer{answer: func(n int, _ *http.Request, _ url.Values) (*http.Response, error) {
@@ -189,7 +188,7 @@ func TestRefusalOfTheTokenEndpointIsNotAskedAgain(t *testing.T) {
 	}
 }
 
-// L6, RFC 9700 §4.14.2: also where a 4xx or a gateway's 5xx asks for it.
+// Also where a 4xx or a gateway's 5xx asks for it.
 func TestRefreshTokenIsNeverSentAgainAfterAnAnswer(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 404, 408, 409, 425, 429, 500, 501, 502, 504, 520, 524} {
 		for _, header := range [][]string{nil, {"Retry-After", "1"}, {"Retry-After", "0"}} {
@@ -211,7 +210,7 @@ func TestRefreshTokenIsNeverSentAgainAfterAnAnswer(t *testing.T) {
 	}
 }
 
-// L6, C15: a scope that the challenge asks for is not even in that request.
+// A scope that the challenge asks for is not even in that request.
 func TestRefreshTokenIsNeverSentAgainForAScope(t *testing.T) {
 	server := &oauthServer{answer: func(int, *http.Request, url.Values) (*http.Response, error) {
 		return oauthError(400, "invalid_scope"), nil
@@ -333,7 +332,7 @@ func TestOAuth2AnswerLostThroughAnotherTransport(t *testing.T) {
 // An oauthServerOver is a RoundTripper of another type, such as a log has.
 type oauthServerOver struct{ http.RoundTripper }
 
-// L6 does not hold for what may be sent twice.
+// Does not hold for what may be sent twice.
 func TestLostAnswerDoesNotFailAGrantThatMayBeRepeated(t *testing.T) {
 	for _, grant := range oauthGrants() {
 		for _, c := range oauthCuts {
@@ -421,7 +420,7 @@ func TestOAuth2AnswerLostByGoAway(t *testing.T) {
 	}
 }
 
-// L6: what was not sent may be sent.
+// What was not sent may be sent.
 func TestRefreshTokenThatWasNeverSentDoesNotCostALogin(t *testing.T) {
 	issuer := oauthCertificates(t)
 	for _, c := range []struct {
@@ -492,7 +491,7 @@ func TestRefreshTokenThatWasNeverSentDoesNotCostALogin(t *testing.T) {
 	}
 }
 
-// L6: on a socket, where a handshake that is reset looks like an answer that is.
+// On a socket, where a handshake that is reset looks like an answer that is.
 func TestBrokenHandshakeDoesNotCostALogin(t *testing.T) {
 	for name, end := range map[string]func(c net.Conn){
 		"reset":  func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) },
@@ -561,7 +560,7 @@ func (s *oauthRotating) take(refreshToken string) *http.Response {
 	return oauthToken(s.n)
 }
 
-// C6, L6: the answer comes later than RefreshTimeout.
+// The answer comes later than RefreshTimeout.
 func TestRotatedRefreshTokenIsNotLostToATimeout(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -631,7 +630,7 @@ func (d oauthDeadline) Err() error {
 	}
 }
 
-// C6, L6 on a socket.
+// On a socket.
 func TestRotatedRefreshTokenIsNotLostToATimeoutOnASocket(t *testing.T) {
 	for name, listen := range map[string]func(testing.TB, http.Handler) (*refresher.OAuth2, *http.Transport){"HTTP/1": oauthListen, "HTTP/2": oauthListenTLS} {
 		t.Run(name, func(t *testing.T) {
@@ -711,7 +710,7 @@ func TestOAuth2AnswerLostByATimeout(t *testing.T) {
 	})
 }
 
-// L6: a deadline that passes with nothing on its way costs neither time nor a login.
+// A deadline that passes with nothing on its way costs neither time nor a login.
 func TestTimeoutDoesNotCostALoginWhenNothingWasSent(t *testing.T) {
 	for _, dials := range []bool{false, true} {
 		t.Run(fmt.Sprint("while dialling: ", dials), func(t *testing.T) {
@@ -814,7 +813,7 @@ func TestOAuth2AnswerLostByACancellation(t *testing.T) {
 	})
 }
 
-// S1: neither the client's secret nor the refresh token goes there.
+// Neither the client's secret nor the refresh token goes there.
 func TestGrantNeverFollowsARedirect(t *testing.T) {
 	var elsewhere oauthServer
 	other := httptest.NewServer(&elsewhere)
@@ -840,7 +839,6 @@ func TestGrantNeverFollowsARedirect(t *testing.T) {
 	}
 }
 
-// S1.
 func TestDeviceLoginNeverFollowsARedirect(t *testing.T) {
 	var elsewhere oauthServer
 	other := httptest.NewServer(&elsewhere)
@@ -852,7 +850,6 @@ func TestDeviceLoginNeverFollowsARedirect(t *testing.T) {
 	assert.Empty(t, elsewhere.seen())
 }
 
-// S2.
 func TestGrantNeverGoesOverPlainHTTP(t *testing.T) {
 	for _, grant := range append(oauthGrants(), oauthRefresh) {
 		for _, c := range []struct {
@@ -939,7 +936,6 @@ func TestLongAnswerIsNotRefused(t *testing.T) {
 	assert.Equal(t, "T1", tok.AccessToken)
 }
 
-// F2.
 func TestErrorCodeIsNeitherForgottenNorTakenTooSeriously(t *testing.T) {
 	const once, always, never = "but for what is made anew", "always", "never"
 	for _, c := range []struct {
@@ -1015,7 +1011,7 @@ func TestErrorCodeIsNeitherForgottenNorTakenTooSeriously(t *testing.T) {
 	}
 }
 
-// F4: no expiry means that the token is used until a server rejects it.
+// No expiry means that the token is used until a server rejects it.
 var oauthLifetimes = []struct {
 	json string // "" is a member that is missing
 	want time.Duration
@@ -1053,7 +1049,7 @@ var oauthLifetimes = []struct {
 
 const oauthCentury = 100 * 365 * 24 * time.Hour
 
-// F4, F3: counted from before the request, which takes ten seconds here.
+// Counted from before the request, which takes ten seconds here.
 func TestNoLifetimeIsMisread(t *testing.T) {
 	type form struct {
 		name   string
@@ -1114,7 +1110,7 @@ func TestNoLifetimeIsMisread(t *testing.T) {
 	}
 }
 
-// F3: of the answer that counts, not of those before it.
+// Of the answer that counts, not of those before it.
 func TestLifetimeIsNotThatOfAnEarlierTry(t *testing.T) {
 	for life, want := range map[string]time.Duration{`,"expires_in":60`: 65 * time.Second, "": 0} {
 		synctest.Test(t, func(t *testing.T) {
@@ -1163,7 +1159,7 @@ func TestDeadJWTIsNotTakenForAFreshToken(t *testing.T) {
 	})
 }
 
-// F4: x/oauth2 would take Expires_In for expires_in, and refuse it.
+// X/oauth2 would take Expires_In for expires_in, and refuse it.
 func TestAnswersOtherMembersAreNotChanged(t *testing.T) {
 	server := &oauthServer{answer: func(int, *http.Request, url.Values) (*http.Response, error) {
 		return oauthAnswer(200, `{"access_token":"T1","expires_in":"60","Expires_In":"soon","token_type":"MAC","refresh_token":"<&>","scope":"a b","n":12345678901234567890}`), nil
@@ -1185,7 +1181,6 @@ func TestAnswerWithoutAHeaderDoesNotPanic(t *testing.T) {
 	assert.Equal(t, "T1", tok.AccessToken)
 }
 
-// B8.
 func TestAnswersBodyIsNeverLeftOpen(t *testing.T) {
 	for _, status := range []int{200, 302, 400, 503} {
 		var open atomic.Int32
@@ -1208,7 +1203,7 @@ type oauthCloser struct {
 
 func (c oauthCloser) Close() error { c.open.Add(-1); return nil }
 
-// L6: on a connection that the server is just closing the answer would be lost.
+// On a connection that the server is just closing the answer would be lost.
 func TestConnectionIsNeitherReusedNorKept(t *testing.T) {
 	var conns atomic.Int32
 	server := &oauthServer{}
@@ -1234,7 +1229,7 @@ func TestConnectionIsNeitherReusedNorKept(t *testing.T) {
 	assert.EqualValues(t, 3, conns.Load())
 }
 
-// C2 of x/oauth2's users: their context brings its own client.
+// Of x/oauth2's users: their context brings its own client.
 func TestClientOfTheContextIsNotIgnored(t *testing.T) {
 	inContext, inBase := &oauthServer{}, &oauthServer{}
 	ctx := context.WithValue(t.Context(), oauth2.HTTPClient, &http.Client{Transport: inContext})
@@ -1247,7 +1242,6 @@ func TestClientOfTheContextIsNotIgnored(t *testing.T) {
 	assert.Len(t, inContext.seen(), 1)
 }
 
-// X3.
 func TestPoolOfBaseIsNeverEmptied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &oauthPool{oauthServer: &oauthServer{answer: func(int, *http.Request, url.Values) (*http.Response, error) {
@@ -1303,7 +1297,7 @@ func oauthPipeTLS(t *testing.T, h http.Handler, issuer *httptest.Server, first i
 	return base, dials
 }
 
-// F2: what a proxy in front adds to a dead grant does not revive it.
+// What a proxy in front adds to a dead grant does not revive it.
 func TestDeadGrantIsNotRevivedByARetryAfter(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1")

@@ -50,7 +50,7 @@ func TestNoFormOfAProgramsOutputIsMisread(t *testing.T) {
 	}
 }
 
-// F3: a lifetime counts from before the program was started.
+// A lifetime counts from before the program was started.
 func TestNoProgramsTimeIsAddedToTheLifetime(t *testing.T) {
 	before := time.Now()
 	tok, err := refresher.Exec(program("print", `{"access_token":"key-1","expires_in":3600}`)...).Refresh(t.Context(), reauth.Stale{})
@@ -61,7 +61,6 @@ func TestNoProgramsTimeIsAddedToTheLifetime(t *testing.T) {
 	assert.NotEqual(t, tok.Expiry, tok.Expiry.Round(0), "by our own clock, which tells a Credential that the issuer's is no matter")
 }
 
-// S5
 func TestNoFailureOfAProgramIsSilentOrTellsTheToken(t *testing.T) {
 	secret := "key-" + localMarker
 	for name, c := range map[string]struct {
@@ -137,7 +136,7 @@ func TestNoFloodOfOutputFillsTheMemoryOrBlocksTheProgram(t *testing.T) {
 	})
 }
 
-// W4: what the server asks for reaches the program.
+// What the server asks for reaches the program.
 func TestNoScopeOrClaimIsKeptFromTheProgram(t *testing.T) {
 	t.Setenv("LOCAL_TEST_OWN", "inherited")
 	t.Setenv("REAUTH_REASON", "of the parent")
@@ -194,7 +193,7 @@ func TestNoScopeOrClaimIsKeptFromTheProgram(t *testing.T) {
 	}
 }
 
-// W4, from the 401 on the wire to the program.
+// From the 401 on the wire to the program.
 func TestNoClaimOfAnAPIIsKeptFromTheProgram(t *testing.T) {
 	const challenge = `Bearer error="insufficient_claims", claims="eyJhIjoxfQ==", scope="mail"`
 	var second string

@@ -83,7 +83,7 @@ func TestNoProgramThatCannotBeRunIsAMystery(t *testing.T) {
 	assert.False(t, errors.Is(err, context.Canceled))
 }
 
-// W1: a login anew by somebody else is found by the next refresh.
+// A login anew by somebody else is found by the next refresh.
 func TestNoProgramsNewTokenIsOverlooked(t *testing.T) {
 	path := localFile(t, "store", "key-1\n")
 	now := &accepting{}

@@ -128,7 +128,7 @@ func TestNoPointerLeadsToAnotherToken(t *testing.T) {
 	assert.True(t, reauth.IsPermanent(err))
 }
 
-// S5: an error names the file and what is wrong with it, and never the token.
+// An error names the file and what is wrong with it, and never the token.
 func TestNoErrorOfATokenFileIsSilentOrTellsTheToken(t *testing.T) {
 	for name, c := range map[string]struct{ content, says string }{
 		"nothing":           {"", "it is empty"},
@@ -174,7 +174,6 @@ func TestNoErrorOfATokenFileIsSilentOrTellsTheToken(t *testing.T) {
 	assert.Equal(t, time.Second, asksFor(err))
 }
 
-// F4
 func TestNoLifetimeOfAFileIsOverrated(t *testing.T) {
 	const century = 100 * 365 * 24 * time.Hour
 	modified := time.Now().Add(-20 * time.Minute).Truncate(time.Second)
@@ -198,7 +197,7 @@ func TestNoLifetimeOfAFileIsOverrated(t *testing.T) {
 	}
 }
 
-// W8: a JWT's exp is its expiry, and nothing else in it is believed.
+// A JWT's exp is its expiry, and nothing else in it is believed.
 func TestNoClaimOfAJWTIsBelievedButExp(t *testing.T) {
 	part := base64.RawURLEncoding.EncodeToString
 	const year3000 = 32503680000
@@ -277,7 +276,7 @@ func TestNoJWTOutlivesItselfWhateverIsSaidOfIt(t *testing.T) {
 	}
 }
 
-// F6a: our clock may be wrong, and the server's tells.
+// Our clock may be wrong, and the server's tells.
 func TestNoFirstJWTIsDroppedByAFastClock(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -297,7 +296,7 @@ func TestNoFirstJWTIsDroppedByAFastClock(t *testing.T) {
 	})
 }
 
-// F6a: a token that has expired in earnest is sent once, and its successor is found.
+// A token that has expired in earnest is sent once, and its successor is found.
 func TestNoExpiredJWTIsSentTwice(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -322,7 +321,7 @@ func TestNoExpiredJWTIsSentTwice(t *testing.T) {
 	})
 }
 
-// F3a: a kubelet rotates a token at its own time; until then the file has the same.
+// A kubelet rotates a token at its own time; until then the file has the same.
 func TestNoTokenThatIsStillGoodIsAFailure(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -396,7 +395,7 @@ func TestNoHalfWrittenTokenIsSeen(t *testing.T) {
 	readers.Wait()
 }
 
-// W1: through a Transport, from the 401 to the answer.
+// Through a Transport, from the 401 to the answer.
 func TestNoRotatedFileCostsTheCallerA401(t *testing.T) {
 	path := localFile(t, "creds.json", "")
 	write := func(token string) {

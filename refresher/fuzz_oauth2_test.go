@@ -17,7 +17,7 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// F4: whatever stands there, the token beside it is a token, and its expiry is
+// Whatever stands there, the token beside it is a token, and its expiry is
 // unknown or to come.
 func FuzzExpiresInOfATokenEndpoint(f *testing.F) {
 	for _, c := range oauthLifetimes {
@@ -60,7 +60,7 @@ func FuzzExpiresInOfATokenEndpoint(f *testing.F) {
 }
 
 // Whatever a token endpoint answers: no panic, no token that is none, no second
-// request (L6), no error that cannot be logged (S7).
+// request, no error that cannot be logged.
 func FuzzTokenEndpoint(f *testing.F) {
 	for _, body := range []string{
 		``, `null`, `{}`, `[]`, `""`, `1`, `{`, `{"access_token":`, `{"access_token":"T1","refresh_token":"R1","expires_in":3600}`,

@@ -106,7 +106,7 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-// S5: godotenv's own errors repeat the line.
+// Godotenv's own errors repeat the line.
 func FuzzDotEnv(f *testing.F) {
 	for _, seed := range []string{
 		"", "KEY=key-1\n", "export KEY='key-1'\r\n", "\xef\xbb\xbfKEY=\"key-1\"", "KEY=\"" + localMarker, localMarker, localMarker + "!=1", "KEY", "=", "=\n=", "KEY: key-1",
@@ -123,7 +123,6 @@ func FuzzDotEnv(f *testing.F) {
 	})
 }
 
-// F4
 func FuzzFileExpiresIn(f *testing.F) {
 	for _, seed := range []string{
 		"3600", `"3600"`, "3600.5", "0", "-1", "1e30", "1e400", "-1e400", "null", `""`, `" 1 "`, `"NaN"`, `"Inf"`, `"-inf"`, `"0x1p10"`, `"1_000"`, "9223372036854775807", "1e-300", "true", "{}", "[1]", `"3600s"`, "3600,\"expires_in\":1",

@@ -39,7 +39,7 @@ func at(endpoint string) *refresher.OAuth2 {
 
 var deadToken = reauth.Rejection{Reason: reauth.ReasonInvalidToken, StatusCode: http.StatusUnauthorized}
 
-// W8: what wrote the file of the first link has stopped.
+// What wrote the file of the first link has stopped.
 func TestNoExpiredTokenHidesALinkThatHasAGoodOne(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(path, []byte(localJWT(fmt.Sprintf(`{"exp":%d}`, time.Now().Add(-time.Hour).Unix()))), 0o600))
@@ -51,7 +51,7 @@ func TestNoExpiredTokenHidesALinkThatHasAGoodOne(t *testing.T) {
 	assert.Equal(t, "fresh-1", tok.AccessToken)
 }
 
-// W6: the key of the first link was rejected an hour ago, and would be again.
+// The key of the first link was rejected an hour ago, and would be again.
 func TestNoCallerPaysTwiceForADeadKeyInTheFirstLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var good atomic.Value
@@ -147,7 +147,7 @@ func TestTokenExchangeDoesNotOutliveTheEndOfItsSubjectsLogin(t *testing.T) {
 	})
 }
 
-// W4: an API may ask for claims that the issuer has never heard of.
+// An API may ask for claims that the issuer has never heard of.
 func TestNoChallengeEndsALogin(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("claims") != "" {
@@ -174,7 +174,6 @@ func TestNoChallengeEndsALogin(t *testing.T) {
 	assert.False(t, reauth.IsPermanent(err))
 }
 
-// S5
 func TestNoQueryOrPasswordOfAURLIsTold(t *testing.T) {
 	const marker = "planted/marker"
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

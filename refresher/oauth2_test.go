@@ -149,7 +149,7 @@ func TestGrantIsNeverSentInAnotherForm(t *testing.T) {
 }
 
 // A refused client is not shown to the server in the other way, which is a second
-// request with the same refresh token (L6).
+// request with the same refresh token.
 func TestRefusedClientIsNotTriedInAnotherForm(t *testing.T) {
 	for _, grant := range append(oauthGrants(), oauthRefresh) {
 		server := &oauthServer{answer: func(int, *http.Request, url.Values) (*http.Response, error) {
@@ -254,7 +254,6 @@ func TestMissingPartOfAGrantIsNeitherSentNorARiddle(t *testing.T) {
 	assert.True(t, reauth.IsPermanent(err), "nobody but a login brings one")
 }
 
-// L5.
 func TestRotatedRefreshTokenIsNeitherLostNorUsedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &oauthServer{answer: func(n int, _ *http.Request, _ url.Values) (*http.Response, error) {
@@ -277,7 +276,7 @@ func TestRotatedRefreshTokenIsNeitherLostNorUsedTwice(t *testing.T) {
 	})
 }
 
-// L5: a grant that needs no refresh token keeps none.
+// A grant that needs no refresh token keeps none.
 func TestRefreshTokenOfAGrantThatIsRepeatedIsNotKept(t *testing.T) {
 	for _, grant := range oauthGrants() {
 		tok, err := grant.get(oauthApp(&oauthServer{})).Refresh(t.Context(), reauth.Stale{})
@@ -338,7 +337,7 @@ func TestScopeThatAChallengeAsksForIsNotIgnored(t *testing.T) {
 	}
 }
 
-// W4, C15: continuous access evaluation. Entra ID has the claims in base64.
+// Continuous access evaluation. Entra ID has the claims in base64.
 func TestClaimsThatAChallengeAsksForAreNotIgnored(t *testing.T) {
 	require.Contains(t, base64.StdEncoding.EncodeToString([]byte(oauthClaimsRequest)), "/", "or the alphabets do not differ")
 	for _, claims := range []string{
@@ -365,7 +364,7 @@ func TestClaimsThatAChallengeAsksForAreNotIgnored(t *testing.T) {
 	assert.Equal(t, "not base64, no JSON", server.only(t).form.Get("claims"), "for the server to judge")
 }
 
-// W4: all the way from the API's 401.
+// All the way from the API's 401.
 func TestClaimsOfA401ReachTheTokenEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		claims := base64.StdEncoding.EncodeToString([]byte(oauthClaimsRequest))
@@ -387,7 +386,6 @@ func TestClaimsOfA401ReachTheTokenEndpoint(t *testing.T) {
 	})
 }
 
-// S5.
 func TestSecretNeverAppearsInAnErrorALogOrADump(t *testing.T) {
 	key := oauthKey()
 	secrets := map[string]string{
@@ -539,7 +537,7 @@ func TestRetrieveErrorIsNotHidden(t *testing.T) {
 	})
 }
 
-// F2, F10: through a Credential.
+// Through a Credential.
 func TestRevokedRefreshTokenIsNotSentAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &oauthServer{answer: func(_ int, _ *http.Request, form url.Values) (*http.Response, error) {
@@ -562,7 +560,7 @@ func TestRevokedRefreshTokenIsNotSentAgainAndAgain(t *testing.T) {
 	})
 }
 
-// C9: Base is the client that the token is for.
+// Base is the client that the token is for.
 func TestRefreshThroughItsOwnTransportNeitherHangsNorCarriesTheToken(t *testing.T) {
 	for _, grant := range append(oauthGrants(), oauthRefresh) {
 		for _, secret := range []string{oauthSecret, ""} {
@@ -601,7 +599,7 @@ func TestRefreshThroughItsOwnTransportNeitherHangsNorCarriesTheToken(t *testing.
 	}
 }
 
-// C9: and a 401 of the token endpoint starts no other refresh.
+// And a 401 of the token endpoint starts no other refresh.
 func TestRefusedRefreshThroughItsOwnTransportIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &oauthServer{answer: func(int, *http.Request, url.Values) (*http.Response, error) {
@@ -617,7 +615,7 @@ func TestRefusedRefreshThroughItsOwnTransportIsNotRepeated(t *testing.T) {
 	})
 }
 
-// X0: the subject token is that of another Credential.
+// The subject token is that of another Credential.
 func TestTokenExchangeOfAnotherCredentialsTokenIsNotStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &oauthServer{}
@@ -634,7 +632,7 @@ func TestTokenExchangeOfAnotherCredentialsTokenIsNotStale(t *testing.T) {
 	})
 }
 
-// C1, L5, C16: with rotation and reuse detection, on sockets.
+// With rotation and reuse detection, on sockets.
 func TestAHundredCallersNeverGetTheRefreshTokensRevoked(t *testing.T) {
 	rotating := &oauthRotating{live: "R0"}
 	server := &oauthServer{answer: func(_ int, _ *http.Request, form url.Values) (*http.Response, error) {
@@ -892,7 +890,7 @@ func TestDeviceLoginNeverOutlivesItsCode(t *testing.T) {
 	})
 }
 
-// F9: a busy server is asked again for a device code, and for the token.
+// A busy server is asked again for a device code, and for the token.
 func TestBusyServerDoesNotEndADeviceLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var busy atomic.Int32

@@ -32,7 +32,7 @@ func TestNoSourceLosesItsToken(t *testing.T) {
 	}
 }
 
-// W8: whatever the source, what cannot stand in a header or is plainly no token
+// Whatever the source, what cannot stand in a header or is plainly no token
 // is said to be so, without repeating it.
 func TestNoSourcePassesOffAnythingAsAToken(t *testing.T) {
 	for name, text := range map[string]string{
@@ -71,7 +71,6 @@ func TestNoSourcePassesOffAnythingAsAToken(t *testing.T) {
 	}
 }
 
-// S5
 func TestNoSourceTellsItsToken(t *testing.T) {
 	secret := "sk-" + localMarker
 	for _, src := range localSources() {

@@ -170,7 +170,7 @@ func TestTokenSourceThatIsNoneIsNotAPanic(t *testing.T) {
 	}
 }
 
-// C6: the source's request ends with the refresh.
+// The source's request ends with the refresh.
 func TestTokenSourceDoesNotOutliveTheRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &oauthServer{answer: func(_ int, req *http.Request, _ url.Values) (*http.Response, error) {

@@ -24,7 +24,6 @@ import (
 	"github.com/reauth-go/reauth/retry"
 )
 
-// X1
 func TestWhatMayHaveBeenAppliedIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	requests := []struct {
@@ -116,7 +115,6 @@ func TestWhatMayHaveBeenAppliedIsNotSentAgain(t *testing.T) {
 	})
 }
 
-// X1
 func TestOneRepeatIsEnoughIfItIsAnswered(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []int{429, 500, 502, 503, 504, 0} {
@@ -162,7 +160,7 @@ type oddError struct{ n int }
 
 func (e *oddError) Error() string { return fmt.Sprint("odd ", e.n) }
 
-// X1: "giving up after 4 attempts" would stand in its place.
+// "giving up after 4 attempts" would stand in its place.
 func TestTheLastErrorIsReturnedAsItIs(t *testing.T) {
 	t.Parallel()
 	n := 0
@@ -220,7 +218,7 @@ func TestABaseWithoutBodiesIsRepeatedToo(t *testing.T) {
 	assert.Equal(t, "api.example.com", resp.Request.URL.Host)
 }
 
-// X1, F2: the Credential is paced; a hail of repeats would only meet its pause.
+// The Credential is paced; a hail of repeats would only meet its pause.
 func TestWhatReauthSaysItselfIsNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	down := errors.New("issuer down")
@@ -268,7 +266,7 @@ func TestWhatReauthSaysItselfIsNotAskedAgain(t *testing.T) {
 	}
 }
 
-// X1, W6: reauth below has repeated it; a second repeat is not ours.
+// Reauth below has repeated it; a second repeat is not ours.
 func TestA401ForGoodIsTwoSends(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
@@ -294,7 +292,6 @@ func TestA401ForGoodIsTwoSends(t *testing.T) {
 	}
 }
 
-// X4
 func TestTheOutcomeOfTheLastTryComesThrough(t *testing.T) {
 	t.Parallel()
 	var srv *server
@@ -329,7 +326,6 @@ func TestTheOutcomeOfTheLastTryComesThrough(t *testing.T) {
 	assert.Empty(t, resp.Request.Header.Get("Authorization"))
 }
 
-// S6
 func TestTheResponseShowsTheCallersRequestWhichIsAsItWas(t *testing.T) {
 	t.Parallel()
 	ofBoth(t, func(t *testing.T, h2 bool) {
@@ -371,7 +367,7 @@ func TestTheResponseShowsTheCallersRequestWhichIsAsItWas(t *testing.T) {
 	})
 }
 
-// X1: retryablehttp's http.Client adds the header, and reauth would take it for
+// Retryablehttp's http.Client adds the header, and reauth would take it for
 // the caller's own.
 func TestNoCredentialIsMadeOfTheURLsUserinfo(t *testing.T) {
 	t.Parallel()
@@ -387,7 +383,7 @@ func TestNoCredentialIsMadeOfTheURLsUserinfo(t *testing.T) {
 	assert.Equal(t, "Bearer T1", <-got)
 }
 
-// X1: retryablehttp's http.Client follows before the caller's can refuse.
+// Retryablehttp's http.Client follows before the caller's can refuse.
 func TestRedirectsAreTheCallersToFollow(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{301, 302, 303, 307, 308} {
@@ -445,7 +441,7 @@ func TestALocationThatCannotBeReadIsTheCallersToJudge(t *testing.T) {
 	assert.EqualValues(t, 1, srv.sends.Load())
 }
 
-// X3: retryablehttp closes them when it gives up.
+// Retryablehttp closes them when it gives up.
 func TestGivingUpLeavesTheConnectionsOfASharedBaseAlone(t *testing.T) {
 	t.Parallel()
 	other := serve(t, false, func(http.ResponseWriter, *http.Request) {})
@@ -486,7 +482,6 @@ func TestGivingUpLeavesTheConnectionsOfASharedBaseAlone(t *testing.T) {
 	assert.EqualValues(t, 2, other.conns.Load(), "closed when asked to")
 }
 
-// B9
 func TestRepeatsUseTheConnectionAgain(t *testing.T) {
 	t.Parallel()
 	ofBoth(t, func(t *testing.T, h2 bool) {
@@ -587,7 +582,6 @@ func TestAPostIsRepeatedIfThereWasNoConnection(t *testing.T) {
 	assert.EqualValues(t, 2, srv.sends.Load())
 }
 
-// B8
 func TestEveryBodyIsClosed(t *testing.T) {
 	t.Parallel()
 	gone, cancel := context.WithCancel(context.Background())
@@ -642,7 +636,6 @@ func TestEveryBodyIsClosed(t *testing.T) {
 	}
 }
 
-// B7
 func TestABodyThatCannotBeHadAgainEndsWithTheResponse(t *testing.T) {
 	t.Parallel()
 	for name, again := range map[string]func() (io.ReadCloser, error){
@@ -660,7 +653,7 @@ func TestABodyThatCannotBeHadAgainEndsWithTheResponse(t *testing.T) {
 	}
 }
 
-// S5. Not parallel: it listens to what goes to slog.Default and to package log.
+// Not parallel: it listens to what goes to slog.Default and to package log.
 func TestNoQueryAndNoSecretIsLogged(t *testing.T) {
 	const marker = "s3cr3t-m4rk3r"
 	var j journal
@@ -704,7 +697,6 @@ func TestNothingIsLoggedOfWhatIsNotRepeated(t *testing.T) {
 	assert.Empty(t, j.text())
 }
 
-// C16
 func TestOneTransportServesManyAtOnce(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

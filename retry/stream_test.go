@@ -26,7 +26,7 @@ func over(base http.RoundTripper) *retry.Transport {
 	}}
 }
 
-// B3: retryablehttp reads it whole before it sends anything.
+// Retryablehttp reads it whole before it sends anything.
 func TestABodyWithoutGetBodyIsSentAsItComesAndOnce(t *testing.T) {
 	t.Parallel()
 	ofBoth(t, func(t *testing.T, h2 bool) {
@@ -58,7 +58,6 @@ func TestABodyWithoutGetBodyIsSentAsItComesAndOnce(t *testing.T) {
 	})
 }
 
-// X2
 func TestAStreamArrivesAsItComes(t *testing.T) {
 	t.Parallel()
 	ofBoth(t, func(t *testing.T, h2 bool) {
@@ -120,7 +119,6 @@ func upgrade(t *testing.T) *server {
 	return srv
 }
 
-// X2
 func TestAnUpgradeKeepsItsWriter(t *testing.T) {
 	t.Parallel()
 	srv := upgrade(t)
@@ -157,7 +155,6 @@ func TestAnUpgradeKeepsItsWriter(t *testing.T) {
 	}
 }
 
-// B4
 func TestABodyThatWaitsToBeAskedForIsNotReadInVain(t *testing.T) {
 	t.Parallel()
 	srv := serve(t, false, func(w http.ResponseWriter, r *http.Request) {

@@ -38,7 +38,6 @@ func waits(t *testing.T, rt *retry.Transport, status int, header ...string) []ti
 	return between
 }
 
-// F1
 func TestWaitsGrowAndAreNeverInStep(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +69,6 @@ func TestWaitsGrowAndAreNeverInStep(t *testing.T) {
 	})
 }
 
-// F9
 func TestRetryAfterIsKeptToButNotForEver(t *testing.T) {
 	t.Parallel()
 	in := func(ds ...time.Duration) func() []string { // as dates: of Retry-After, and of the server's clock
@@ -156,7 +154,7 @@ func TestARetryAfterThatCannotBeReadIsNone(t *testing.T) {
 	})
 }
 
-// F9, and rule 1: a response in hand is returned.
+// A response in hand is returned.
 func TestNoWaitOutlastsTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -197,7 +195,6 @@ func TestNoWaitOutlastsTheDeadline(t *testing.T) {
 	})
 }
 
-// C4
 func TestTheEndOfTheContextEndsAWaitWithItsCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -292,7 +289,6 @@ func (b *stuck) Read(p []byte) (int, error) {
 
 func (b *stuck) Close() error { close(b.closed); return nil }
 
-// W11
 func TestAResponseThatHangsHoldsUpNoRepeat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The command in short, for the whole of C16, B2, L5 and F2 on sockets.
+// The command in short, on sockets.
 func TestNobodyNoticesTenSecondsOfRevocations(t *testing.T) {
 	r, err := soak(t.Context(), 10*time.Second, 200)
 	t.Logf("%v", r)

@@ -91,7 +91,7 @@ func TestUnchangedKeyIsNeverCauseForPausesThatGrow(t *testing.T) {
 			_, err := cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
 			return err
 		}
-		for range 10 { // F1
+		for range 10 {
 			var failure *reauth.RefreshError
 			require.ErrorAs(t, renew(), &failure)
 			assert.ErrorContains(t, failure, "constant: still has the rejected token")
@@ -159,7 +159,7 @@ func TestTokenIsFoundInAnObject(t *testing.T) {
 	}
 }
 
-func TestErrorsNameTheVariableAndNeverItsValue(t *testing.T) { // S5, W8
+func TestErrorsNameTheVariableAndNeverItsValue(t *testing.T) {
 	const secret = "planted-9f3b"
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "plain"), secret)

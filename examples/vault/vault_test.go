@@ -62,7 +62,7 @@ func appRole(t *testing.T, secretID string) Login {
 
 // The worst of days: at each request the API key was rotated, Vault's token
 // revoked, and the token of the service account replaced.
-func TestRotationAndRevocationNeverReachTheCaller(t *testing.T) { // X0
+func TestRotationAndRevocationNeverReachTheCaller(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", "of-the-developer") // must not be used
 	v, u := newVault(), &upstream{}
 	jwt := filepath.Join(t.TempDir(), "jwt")
@@ -132,7 +132,7 @@ func TestFailedLoginIsNeverRepeatedByVaultsClient(t *testing.T) {
 	})
 }
 
-func TestUnchangedKeyIsReadAgainASecondLater(t *testing.T) { // W8
+func TestUnchangedKeyIsReadAgainASecondLater(t *testing.T) {
 	login := appRole(t, "secret-id-1")
 	synctest.Test(t, func(t *testing.T) {
 		v := newVault()
@@ -162,7 +162,7 @@ func TestUnchangedKeyIsReadAgainASecondLater(t *testing.T) { // W8
 	})
 }
 
-func TestErrorsNameTheSecretAndNeverItsValue(t *testing.T) { // S5
+func TestErrorsNameTheSecretAndNeverItsValue(t *testing.T) {
 	const planted = "planted-9f3b"
 	login := appRole(t, "secret-id-1")
 	for name, tc := range map[string]struct {
@@ -195,7 +195,7 @@ func TestErrorsNameTheSecretAndNeverItsValue(t *testing.T) { // S5
 
 // What a policy forbids, no login cures. Vault does not always say so, so that it
 // may cost one.
-func TestForbiddenSecretNeverCostsALoginForEachRead(t *testing.T) { // W7
+func TestForbiddenSecretNeverCostsALoginForEachRead(t *testing.T) {
 	login := appRole(t, "secret-id-1")
 	synctest.Test(t, func(t *testing.T) {
 		v := newVault()

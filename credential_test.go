@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +19,13 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-var sessionRejected = reauth.Rejection{Reason: reauth.ReasonInvalidToken}
+func (c sessionMoment) Value(key any) any { c.now(); return c.Context.Value(key) }
+
+// A sessionMoment is a context that does something when it is asked for a value.
+type sessionMoment struct {
+	context.Context
+	now func()
+}
 
 // sessionSlow is an issuer that needs d, whatever its context says, and returns
 // Tn with the refresh token rn.
@@ -34,14 +36,19 @@ func sessionSlow(d time.Duration) *issuer {
 	}}
 }
 
-// sessionPeek returns what is held, by its two parts.
-func sessionPeek(cred *reauth.Credential) [2]string {
-	tok, _ := cred.Current()
-	return [2]string{tok.AccessToken, tok.RefreshToken}
+// Bad input of the contract: a nil Refresher matters only once it is asked.
+func TestCredentialWithoutRefresherUsesItsToken(t *testing.T) {
+	for _, r := range []reauth.Refresher{nil, (*secNilRefresher)(nil), reauth.RefresherFunc(nil)} {
+		cred := holding(t, r, reauth.Token{AccessToken: secToken})
+		assert.Equal(t, http.StatusOK, get(t, &reauth.Transport{Base: &secWire{}, Credential: cred, Logger: discard}, "https://api.example.com/").StatusCode)
+		resp := get(t, &reauth.Transport{Base: accepting(), Credential: cred, Logger: discard}, "https://api.example.com/")
+		assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+		o, _ := reauth.OutcomeOf(resp)
+		assert.ErrorContains(t, o.Err, "Credential.Refresher")
+	}
 }
 
-// L1
-func TestALogoutDuringARefreshIsNeverUndone(t *testing.T) {
+func TestClearDuringRefresh(t *testing.T) {
 	for _, revoked := range []bool{true, false} {
 		t.Run(fmt.Sprintf("revoked=%v", revoked), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -63,7 +70,7 @@ func TestALogoutDuringARefreshIsNeverUndone(t *testing.T) {
 				}) {
 					assert.Equal(t, 3*time.Second, r.took, "caller %d: at once", i)
 					if revoked {
-						assert.NoError(t, r.err, "rule 1: caller %d has the 401", i)
+						assert.NoError(t, r.err, "caller %d has the 401", i)
 						assert.Equal(t, http.StatusUnauthorized, r.status, "caller %d", i)
 					} else {
 						assert.Equal(t, reauth.ErrLoggedOut, r.err, "caller %d", i)
@@ -82,8 +89,8 @@ func TestALogoutDuringARefreshIsNeverUndone(t *testing.T) {
 	}
 }
 
-// L1: a logout in the moment when the refresh is done, but not yet told.
-func TestALogoutDuringTheHookOfARefreshIsNeverUndone(t *testing.T) {
+// A logout in the moment when the refresh is done, but not yet told.
+func TestClearDuringOnRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cred *reauth.Credential
 		cred = &reauth.Credential{Refresher: &issuer{}, Logger: discard, OnRefresh: func(context.Context, reauth.RefreshInfo) {
@@ -97,8 +104,8 @@ func TestALogoutDuringTheHookOfARefreshIsNeverUndone(t *testing.T) {
 	})
 }
 
-// L1: the next login does not wait for the call of the session before.
-func TestALoginAfterALogoutIsNotHeldUpByTheOldRefresh(t *testing.T) {
+// The next login does not wait for the call of the session before.
+func TestSetAfterClearDuringRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stales []reauth.Stale
 		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
@@ -125,8 +132,7 @@ func TestALoginAfterALogoutIsNotHeldUpByTheOldRefresh(t *testing.T) {
 	})
 }
 
-// L2
-func TestALoginDuringARefreshIsNeverOverwritten(t *testing.T) {
+func TestSetDuringRefresh(t *testing.T) {
 	tests := []struct {
 		name string
 		set  reauth.Token
@@ -158,8 +164,8 @@ func TestALoginDuringARefreshIsNeverOverwritten(t *testing.T) {
 	}
 }
 
-// L2: also where the login comes from within the refresh.
-func TestALoginThatTheRefresherSetsItselfWins(t *testing.T) {
+// Also where the login comes from within the refresh.
+func TestSetByTheRefresher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cred *reauth.Credential
 		is := &issuer{do: func(ctx context.Context, _ int, _ reauth.Stale) (reauth.Token, error) {
@@ -176,8 +182,8 @@ func TestALoginThatTheRefresherSetsItselfWins(t *testing.T) {
 	})
 }
 
-// L2: a login in the moment when the refresh is done, but not yet told.
-func TestALoginDuringTheHookOfARefreshIsWhatRequestsCarry(t *testing.T) {
+// A login in the moment when the refresh is done, but not yet told.
+func TestSetDuringOnRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cred *reauth.Credential
 		cred = &reauth.Credential{Refresher: &issuer{}, Logger: discard, OnRefresh: func(context.Context, reauth.RefreshInfo) {
@@ -189,16 +195,7 @@ func TestALoginDuringTheHookOfARefreshIsWhatRequestsCarry(t *testing.T) {
 	})
 }
 
-// A sessionMoment is a context that does something when it is asked for a value.
-type sessionMoment struct {
-	context.Context
-	now func()
-}
-
-func (c sessionMoment) Value(key any) any { c.now(); return c.Context.Value(key) }
-
-// L3
-func TestARequestIsNeverReplayedUnderTheNextIdentity(t *testing.T) {
+func TestClearEndsEarlierRequests(t *testing.T) {
 	for i := range 10 {
 		moment := []string{"before its 401", "during the refresh", "during the hook", "during the wait", "when the retry picks its token"}[i/2]
 		next := []string{"", "bob"}[i%2]
@@ -253,8 +250,8 @@ func TestARequestIsNeverReplayedUnderTheNextIdentity(t *testing.T) {
 	}
 }
 
-// L3: the same token in the next session is not the same login.
-func TestTheSameTokenSetAgainDoesNotReviveARequest(t *testing.T) {
+// The same token in the next session is not the same login.
+func TestClearEndsEarlierRequestsOfTheSameToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := &issuer{}
 		cred := holding(t, is, reauth.Token{AccessToken: "T0"})
@@ -273,8 +270,8 @@ func TestTheSameTokenSetAgainDoesNotReviveARequest(t *testing.T) {
 	})
 }
 
-// L3: also for a token that Renew gets from one who kept only its text.
-func TestATokenOfAnEndedSessionIsKnownByItsTextToo(t *testing.T) {
+// Also for a token that Renew gets from one who kept only its text.
+func TestClearEndsEarlierTokensByTheirText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := &issuer{}
 		cred := holding(t, is, reauth.Token{AccessToken: "T0"})
@@ -287,8 +284,8 @@ func TestATokenOfAnEndedSessionIsKnownByItsTextToo(t *testing.T) {
 	})
 }
 
-// L3, C16: logins and logouts at random.
-func TestNoRequestEverCarriesTwoIdentities(t *testing.T) {
+// Logins and logouts at random.
+func TestClearKeepsIdentitiesApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var person atomic.Int32
 		login := func() reauth.Token {
@@ -358,8 +355,7 @@ func TestNoRequestEverCarriesTwoIdentities(t *testing.T) {
 	})
 }
 
-// L4
-func TestCloseNeverLeavesARefreshBehind(t *testing.T) {
+func TestShutdownWaitsForTheRefresh(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		t.Run(fmt.Sprintf("past its timeout=%v", late), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -394,8 +390,8 @@ func TestCloseNeverLeavesARefreshBehind(t *testing.T) {
 	}
 }
 
-// L4: those who wait are served; it is only that no refresh begins any more.
-func TestCloseSendsNobodyAway(t *testing.T) {
+// Those who wait are served; it is only that no refresh begins any more.
+func TestShutdownLetsWaitersFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cred := &reauth.Credential{Refresher: sessionSlow(10 * time.Second), Logger: discard}
 		rt := flightTransport(cred, accepting("T1"))
@@ -404,8 +400,7 @@ func TestCloseSendsNobodyAway(t *testing.T) {
 	})
 }
 
-// L4
-func TestCloseSaysWhatMayBeLost(t *testing.T) {
+func TestShutdownSaysWhatMayBeLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cred := holding(t, sessionSlow(10*time.Second), reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
 		go func() {
@@ -425,8 +420,7 @@ func TestCloseSaysWhatMayBeLost(t *testing.T) {
 	})
 }
 
-// L4
-func TestCloseOfAnIdleCredentialIsDoneAtOnce(t *testing.T) {
+func TestShutdownIdle(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 20 {
@@ -437,8 +431,7 @@ func TestCloseOfAnIdleCredentialIsDoneAtOnce(t *testing.T) {
 	}
 }
 
-// L4
-func TestAfterCloseAValidTokenStillGoesOutAndNothingElse(t *testing.T) {
+func TestShutdownKeepsTheUsableToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := &issuer{}
 		cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0", Expiry: time.Now().Add(time.Hour)})
@@ -456,7 +449,7 @@ func TestAfterCloseAValidTokenStillGoesOutAndNothingElse(t *testing.T) {
 		server.valid = func(string) bool { return false }
 		ctx, outcome := reauth.WithOutcome(t.Context())
 		status, err := flightSend(ctx, rt)
-		require.NoError(t, err, "rule 1")
+		require.NoError(t, err, "the 401 is returned")
 		assert.Equal(t, http.StatusUnauthorized, status)
 		assert.Equal(t, reauth.ErrClosed, outcome().Err)
 
@@ -481,151 +474,7 @@ func TestAfterCloseAValidTokenStillGoesOutAndNothingElse(t *testing.T) {
 	})
 }
 
-// L5
-func TestARefreshTokenIsNeitherLostNorUsedTwice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		brings := []string{"r1", "", "", "r4", ""} // what the issuer returns
-		var used []string
-		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
-			used = append(used, stale.Token.RefreshToken)
-			return reauth.Token{AccessToken: fmt.Sprint("T", n), RefreshToken: brings[n-1]}, nil
-		}}
-		cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0"})
-		for range brings {
-			tok, err := cred.Token(t.Context())
-			require.NoError(t, err)
-			_, err = cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: sessionRejected})
-			require.NoError(t, err)
-			time.Sleep(2 * time.Minute)
-		}
-		assert.Equal(t, []string{"r0", "r1", "r1", "r1", "r4"}, used)
-		assert.Equal(t, [2]string{"T5", "r4"}, sessionPeek(cred))
-	})
-}
-
-// L5: an issuer that answers nothing but an error has kept the token alive.
-func TestAFailedRefreshKeepsTheRefreshToken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var used []string
-		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
-			used = append(used, stale.Token.RefreshToken)
-			if n < 3 {
-				return reauth.Token{RefreshToken: "of an error"}, errors.New("503")
-			}
-			return reauth.Token{AccessToken: "T3"}, nil
-		}}
-		cred := holding(t, is, reauth.Token{RefreshToken: "r0"})
-		for range 3 {
-			_, _ = cred.Token(t.Context())
-			time.Sleep(time.Minute)
-		}
-		assert.Equal(t, []string{"r0", "r0", "r0"}, used)
-		assert.Equal(t, [2]string{"T3", "r0"}, sessionPeek(cred))
-	})
-}
-
-// L5, RFC 9700 §4.14: whatever is done to the Credential meanwhile.
-func TestNoRefreshTokenIsEverInTwoRequests(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		out := map[string]int{}
-		twice, overlaps := 0, 0
-		is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
-			r := stale.Token.RefreshToken
-			mu.Lock()
-			if out[r]++; r != "" && out[r] > 1 {
-				twice++
-			}
-			if len(out) > 1 {
-				overlaps++
-			}
-			mu.Unlock()
-			time.Sleep(rand.N(3 * time.Second)) // often past the timeout
-			mu.Lock()
-			defer mu.Unlock()
-			if out[r]--; out[r] == 0 {
-				delete(out, r)
-			}
-			if n%3 == 0 {
-				return reauth.Token{}, errors.New("503")
-			}
-			return reauth.Token{AccessToken: fmt.Sprint("T", n), RefreshToken: fmt.Sprint("r", n%4)}, nil
-		}}
-		cred := &reauth.Credential{Refresher: is, Logger: discard, RefreshTimeout: time.Second, MinBackoff: -1}
-		require.NoError(t, cred.Set(t.Context(), reauth.Token{AccessToken: "T0", RefreshToken: "r0"}))
-		flightAll(16, func(i int) (int, error) {
-			for n := range 100 {
-				time.Sleep(rand.N(time.Second))
-				ctx, cancel := context.WithTimeout(t.Context(), rand.N(3*time.Second))
-				switch {
-				case i == 0 && n%5 == 0:
-					_ = cred.Clear(ctx)
-				case i == 0:
-					_ = cred.Set(ctx, reauth.Token{AccessToken: fmt.Sprint("S", n), RefreshToken: fmt.Sprint("r", n%4)})
-				default:
-					if tok, err := cred.Token(ctx); err == nil {
-						_, _ = cred.Refresh(ctx, reauth.Stale{Token: tok, Rejection: sessionRejected})
-					}
-				}
-				cancel()
-			}
-			return 0, nil
-		})
-		require.NoError(t, cred.Shutdown(t.Context()))
-		assert.Zero(t, twice)
-		assert.Greater(t, overlaps, 0, "or nothing was tried")
-	})
-}
-
-// L6, RFC 9700 §4.14.2: the issuer may have rotated it.
-func TestARefreshTokenWhoseAnswerWasLostIsNotUsedAgain(t *testing.T) {
-	post := func(err error) error {
-		return &url.Error{Op: "Post", URL: "https://issuer.example.com/token", Err: err}
-	}
-	tests := []struct {
-		name string
-		err  error
-		lost bool
-	}{
-		{"connection reset", post(&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}), true},
-		{"broken pipe", post(&net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}), true},
-		{"no answer", post(io.EOF), true},
-		{"half an answer", fmt.Errorf("oauth2: cannot parse json: %w", io.ErrUnexpectedEOF), true},
-		{"connection refused", post(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), false},
-		{"no such host", post(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host"}}), false},
-		{"an empty file", io.EOF, false},
-		{"503", errors.New("oauth2: 503"), false},
-	}
-	for _, tt := range tests {
-		for _, refreshToken := range []string{"r0", ""} {
-			t.Run(fmt.Sprintf("%s refresh token=%q", tt.name, refreshToken), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					is := &issuer{do: func(_ context.Context, n int, stale reauth.Stale) (reauth.Token, error) {
-						if n == 1 {
-							return reauth.Token{}, tt.err
-						}
-						return reauth.Token{AccessToken: fmt.Sprint("T", n)}, nil
-					}}
-					cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: refreshToken})
-					rt := flightTransport(cred, accepting("T2"))
-					ctx, outcome := reauth.WithOutcome(t.Context())
-					_, err := flightSend(ctx, rt)
-					require.NoError(t, err)
-					var failed *reauth.RefreshError
-					require.ErrorAs(t, outcome().Err, &failed)
-					time.Sleep(time.Hour)
-					status, err := flightSend(t.Context(), rt)
-					require.NoError(t, err)
-					assert.False(t, failed.Permanent())
-					assert.Equal(t, http.StatusOK, status)
-					assert.EqualValues(t, 2, is.calls.Load())
-				})
-			})
-		}
-	}
-}
-
-func TestSetOfAnUnusableTokenLeavesThingsAsTheyWere(t *testing.T) {
+func TestSetUnusableToken(t *testing.T) {
 	tests := []reauth.Token{
 		{},
 		{AccessToken: "to\nken"},
@@ -645,7 +494,7 @@ func TestSetOfAnUnusableTokenLeavesThingsAsTheyWere(t *testing.T) {
 }
 
 // A login with nothing but a refresh token is stale at once, and fine.
-func TestALoginOfARefreshTokenAloneIsRefreshedByTheNextRequest(t *testing.T) {
+func TestSetRefreshTokenAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stale reauth.Stale
 		is := &issuer{do: func(_ context.Context, _ int, s reauth.Stale) (reauth.Token, error) {
@@ -654,7 +503,7 @@ func TestALoginOfARefreshTokenAloneIsRefreshedByTheNextRequest(t *testing.T) {
 		}}
 		cred := holding(t, is, reauth.Token{RefreshToken: "r0"})
 		assert.Equal(t, [2]string{"", "r0"}, sessionPeek(cred))
-		require.Zero(t, is.calls.Load(), "rule 10: nothing runs unasked")
+		require.Zero(t, is.calls.Load(), "nothing runs unasked")
 		server := accepting("T1")
 		status, err := flightSend(t.Context(), flightTransport(cred, server))
 		require.NoError(t, err)
@@ -667,7 +516,7 @@ func TestALoginOfARefreshTokenAloneIsRefreshedByTheNextRequest(t *testing.T) {
 }
 
 // Set and Clear end what an earlier failure has begun.
-func TestALoginNeverWaitsForThePauseOfAnEarlierFailure(t *testing.T) {
+func TestSetEndsTheBackoff(t *testing.T) {
 	for name, failure := range map[string]error{"pause": errors.New("503"), "permanent": reauth.Permanent(errors.New("invalid_grant"))} {
 		for _, how := range []string{"Set", "Clear"} {
 			t.Run(name+" "+how, func(t *testing.T) {
@@ -706,69 +555,7 @@ func TestALoginNeverWaitsForThePauseOfAnEarlierFailure(t *testing.T) {
 	}
 }
 
-// A sessionBusy is an error of an issuer that asks for time.
-type sessionBusy struct{ error }
-
-func (sessionBusy) RetryAfter() time.Duration { return 3 * time.Hour }
-
-// Rule 4: a permanent failure holds until Set or Clear, and Retry-After as long
-// as it says, whatever a server says of the token that is left.
-func TestWhatTheIssuerSaidIsNotForgottenByAnAnswerOfTheServer(t *testing.T) {
-	failures := map[string]error{
-		"permanent":   reauth.Permanent(errors.New("invalid_grant")),
-		"Retry-After": sessionBusy{errors.New("503")},
-	}
-	answers := map[string]int{"proves the token": http.StatusOK, "says nothing": http.StatusServiceUnavailable}
-	for name, failure := range failures {
-		for answers, status := range answers {
-			for _, forRetry := range []bool{false, true} { // whether the token was fetched for a retry
-				t.Run(fmt.Sprintf("%s, the answer %s, for a retry=%v", name, answers, forRetry), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						is := &issuer{do: func(_ context.Context, n int, _ reauth.Stale) (reauth.Token, error) {
-							if n == 1 && forRetry {
-								return reauth.Token{AccessToken: "T1", RefreshToken: "r1", Expiry: time.Now().Add(time.Hour)}, nil
-							}
-							return reauth.Token{}, failure
-						}}
-						cred := holding(t, is, reauth.Token{AccessToken: "T0", RefreshToken: "r0", Expiry: time.Now().Add(time.Hour)})
-						revoked := map[string]bool{"Bearer T0": forRetry}
-						says := http.StatusServiceUnavailable // the retry proves nothing
-						rt := flightTransport(cred, roundTripFunc(func(req *http.Request) (*http.Response, error) {
-							time.Sleep(time.Second)
-							if revoked[req.Header.Get("Authorization")] {
-								return answer(req, http.StatusUnauthorized, ""), nil
-							}
-							return answer(req, says, ""), nil
-						}))
-						if forRetry {
-							_, err := flightSend(t.Context(), rt)
-							require.NoError(t, err)
-						}
-						before := is.calls.Load()
-						time.Sleep(59 * time.Minute) // less than five minutes before its expiry
-						says = status
-						_, err := flightSend(t.Context(), rt)
-						require.NoError(t, err)
-						require.Equal(t, before+1, is.calls.Load(), "ahead of expiry")
-						revoked["Bearer T0"], revoked["Bearer T1"] = true, true
-						_, err = flightSend(t.Context(), rt)
-						require.NoError(t, err)
-						time.Sleep(time.Hour)
-						_, err = flightSend(t.Context(), rt)
-						assert.ErrorIs(t, err, failure)
-						want := before + 1
-						if !reauth.IsPermanent(failure) {
-							want++ // nobody waited for the refresh: the first rejection interrupts the backoff once
-						}
-						assert.Equal(t, want, is.calls.Load())
-					})
-				})
-			}
-		}
-	}
-}
-
-func TestPeekSaysWhyThereIsNothingBetterAndAsksNobody(t *testing.T) {
+func TestCurrent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("issuer down")
 		is := &issuer{do: func(_ context.Context, n int, _ reauth.Stale) (reauth.Token, error) {
@@ -816,7 +603,7 @@ func TestPeekSaysWhyThereIsNothingBetterAndAsksNobody(t *testing.T) {
 }
 
 // A failed refresh takes nothing away.
-func TestPeekReturnsTheOldTokenWithTheFailure(t *testing.T) {
+func TestCurrentAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("issuer down")
 		cred := holding(t, reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
@@ -833,7 +620,7 @@ func TestPeekReturnsTheOldTokenWithTheFailure(t *testing.T) {
 }
 
 // A token that was set needs no Refresher, until it is rejected.
-func TestACredentialWithoutRefresherSaysSoWhenItNeedsOne(t *testing.T) {
+func TestCredentialWithoutRefresher(t *testing.T) {
 	for name, r := range map[string]reauth.Refresher{"nil": nil, "typed nil": reauth.RefresherFunc(nil), "nil pointer": (*issuer)(nil)} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

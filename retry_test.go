@@ -2,17 +2,15 @@ package reauth_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"math"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -30,203 +28,111 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// bodyPatience is for what ought to come at once, on a machine that is busy.
-const bodyPatience = 20 * time.Second
-
-var errBodyBroken = errors.New("the disk is gone")
-
-// A bodyProbe is a request body that notes what must not be done to it.
-type bodyProbe struct {
-	r      io.Reader
-	close  func() error  // nil: nothing
-	closed chan struct{} // closed by the first Close
-
-	reading, closes, overlaps, late atomic.Int32
+// respRagged reads with buffers of any size.
+func respRagged(r io.Reader) ([]byte, error) {
+	var all []byte
+	for {
+		p := make([]byte, 1+rand.IntN(10_000))
+		n, err := r.Read(p)
+		all = append(all, p[:n]...)
+		if err != nil {
+			return all, err
+		}
+	}
 }
 
-func bodyProbing(r io.Reader) *bodyProbe {
-	b := &bodyProbe{r: r, closed: make(chan struct{})}
-	if c, ok := r.(io.Closer); ok {
-		b.close = c.Close
-	}
+// respHanging returns a body that hangs after its beginning, until it is closed.
+func respHanging(start string) *bodyProbe {
+	pr, _ := io.Pipe()
+	b := bodyProbing(io.MultiReader(strings.NewReader(start), pr))
+	b.close = pr.Close
 	return b
 }
 
-func (b *bodyProbe) Read(p []byte) (int, error) {
-	if b.reading.Add(1) > 1 {
-		b.overlaps.Add(1)
-	}
-	defer b.reading.Add(-1)
-	if b.closes.Load() > 0 {
-		b.late.Add(1)
+func (f bodyReaderFunc) Read(p []byte) (int, error) { return f(p) }
+
+type bodyReaderFunc func([]byte) (int, error)
+
+func (b bodyGate) Read([]byte) (int, error) { <-b; return 0, io.EOF }
+
+// A bodyGate is empty, but not before it opens.
+type bodyGate <-chan struct{}
+
+func (b *bodyBare) Read(p []byte) (int, error) { return b.r.Read(p) }
+func (b *bodyBare) Close() error               { close(b.closed); return nil }
+
+// A bodyBare has nothing that would hide a data race, or survive a second Close.
+type bodyBare struct {
+	r      io.Reader
+	closed chan struct{}
+}
+
+func bodyPipeBlocks(t *testing.T, proto string, ends bool) {
+	replayed := make(chan struct{})
+	var got []byte
+	w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
+		chunk := make([]byte, len("one "))
+		_, err := io.ReadFull(r.Body, chunk)
+		assert.NoError(t, err)
+		if bodyToken(r) == "T0" {
+			bodyRejectNow(w, r)
+			if !ends {
+				<-replayed // the body is not read on
+			}
+			return
+		}
+		close(replayed)
+		rest, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		got = append(chunk, rest...)
+	})
+	pr, pw := io.Pipe()
+	probe := bodyProbing(pr)
+	go func() {
+		_, _ = io.WriteString(pw, "one ")
+		<-replayed // and all the time, the first send's Read blocks
+		for _, s := range []string{"two ", "three ", "four"} {
+			_, err := io.WriteString(pw, s)
+			assert.NoError(t, err)
+		}
+		assert.NoError(t, pw.Close())
+	}()
+	resp, err := bodyDo(t, bodyTransport(t, w.base), bodyPost(t, w.url, probe))
+	require.NoError(t, err)
+	bodyRead(t, resp)
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.Equal(t, "one two three four", string(got))
+	probe.check(t)
+}
+
+func (b bodyRagged) Read(p []byte) (int, error) {
+	return b.r.Read(p[:1+rand.IntN(min(len(p), 9000))])
+}
+
+// A bodyRagged reads in pieces of any size, and with the end, or after it, io.EOF.
+type bodyRagged struct{ r *bytes.Reader }
+
+func (b *bodyStutter) Read(p []byte) (int, error) {
+	if b.n++; b.n%4 != 0 {
+		return 0, nil
 	}
 	return b.r.Read(p)
 }
 
-func (b *bodyProbe) Close() (err error) {
-	first := b.closes.Add(1) == 1
-	if b.close != nil {
-		err = b.close()
-	}
-	if first {
-		close(b.closed)
-	}
-	return err
+// A bodyStutter returns nothing and no error now and then, as io.Reader allows.
+type bodyStutter struct {
+	r io.Reader
+	n int
 }
 
-// check waits for the body's end and looks at its notes.
-func (b *bodyProbe) check(t testing.TB) {
+// bodyWithin checks what an upload allocated. Over HTTP/2 that is not to be seen:
+// the server alone takes 22 MiB of buffers for 32 MiB, more or less.
+func bodyWithin(t testing.TB, proto string, took, measure int64) {
 	t.Helper()
-	bodyAwait(t, b.closed, "the body was not closed")
-	assert.EqualValues(t, 1, b.closes.Load(), "closes")
-	assert.Zero(t, b.overlaps.Load(), "Reads while another was under way")
-	assert.Zero(t, b.late.Load(), "Reads after Close")
-}
-
-// bodyAwait waits for what another goroutine is about to do.
-func bodyAwait(t testing.TB, done <-chan struct{}, otherwise string) {
-	t.Helper()
-	select {
-	case <-done:
-	case <-time.After(bodyPatience):
-		t.Fatal(otherwise)
+	if proto == "HTTP/1.1" {
+		assert.Less(t, took, measure, "bytes allocated")
+		t.Logf("%d KiB allocated", took>>10)
 	}
-}
-
-// bodyBytes returns n bytes of which no two stretches are alike.
-func bodyBytes(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{7}).Read(b)
-	return b
-}
-
-// A bodyStream is a long body that is made as it is read.
-type bodyStream struct{ pos, size int64 }
-
-func bodyStreaming(n int64) *bodyStream { return &bodyStream{size: n} }
-
-// bodyBlock has a length that no buffer's is a multiple of.
-var bodyBlock = bodyBytes(65521)
-
-func (b *bodyStream) Read(p []byte) (int, error) {
-	if b.pos == b.size {
-		return 0, io.EOF
-	}
-	n := copy(p[:min(int64(len(p)), b.size-b.pos)], bodyBlock[b.pos%int64(len(bodyBlock)):])
-	b.pos += int64(n)
-	return n, nil
-}
-
-func bodySumOf(t testing.TB, r io.Reader) string {
-	t.Helper()
-	h := sha256.New()
-	_, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, make([]byte, 32<<10))
-	assert.NoError(t, err, "of the body at the server")
-	return fmt.Sprintf("%x", h.Sum(nil))
-}
-
-// A bodyWire is a server on a socket and the Base that leads to it.
-type bodyWire struct {
-	url   string
-	base  *http.Transport
-	dials atomic.Int32
-}
-
-// bodyServe starts a server that speaks just the one protocol.
-func bodyServe(t testing.TB, proto string, h http.HandlerFunc) *bodyWire {
-	t.Helper()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		assert.Equal(t, proto, r.Proto)
-		h(w, r)
-	}))
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
-	w := &bodyWire{}
-	if proto == "HTTP/2.0" {
-		srv.EnableHTTP2 = true
-		srv.StartTLS()
-		w.base = srv.Client().Transport.(*http.Transport)
-	} else {
-		srv.Start()
-		w.base = &http.Transport{}
-	}
-	w.url = srv.URL
-	w.base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		w.dials.Add(1)
-		return new(net.Dialer).DialContext(ctx, network, addr)
-	}
-	t.Cleanup(func() {
-		w.base.CloseIdleConnections()
-		srv.CloseClientConnections()
-		srv.Close()
-	})
-	return w
-}
-
-// bodyEachProtocol runs the test over HTTP/1 and over HTTP/2.
-func bodyEachProtocol(t *testing.T, test func(t *testing.T, proto string)) {
-	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
-		t.Run(proto, func(t *testing.T) { test(t, proto) })
-	}
-}
-
-// bodyTransport returns a Transport that holds T0 and gets T1 next.
-func bodyTransport(t testing.TB, base http.RoundTripper) *reauth.Transport {
-	return &reauth.Transport{
-		Base:       base,
-		Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"}),
-		RetryWait:  -1,
-		Logger:     discard,
-	}
-}
-
-func bodyToken(r *http.Request) string {
-	return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-}
-
-const bodyOf401 = `{"error":"invalid_token"}`
-
-func bodyReject(w http.ResponseWriter) {
-	w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-	w.WriteHeader(http.StatusUnauthorized)
-	_, _ = io.WriteString(w, bodyOf401)
-}
-
-// bodyRejectNow sends the 401 at once. Over HTTP/1 a server otherwise reads on,
-// for 256 KiB, before it answers; and has to say that it will hang up.
-func bodyRejectNow(w http.ResponseWriter, r *http.Request) {
-	_ = http.NewResponseController(w).EnableFullDuplex() // not there over HTTP/2, nor needed
-	if r.ProtoMajor == 1 {
-		w.Header().Set("Connection", "close")
-	}
-	bodyReject(w)
-	_ = http.NewResponseController(w).Flush()
-}
-
-// bodyDo sends the request, and fails the test if it hangs.
-func bodyDo(t testing.TB, rt http.RoundTripper, req *http.Request) (resp *http.Response, err error) {
-	t.Helper()
-	within(t, bodyPatience, func() { resp, err = rt.RoundTrip(req) })
-	return resp, err
-}
-
-// bodyRead reads the response's body to its end and closes it.
-func bodyRead(t testing.TB, resp *http.Response) string {
-	t.Helper()
-	var all []byte
-	within(t, bodyPatience, func() {
-		var err error
-		all, err = io.ReadAll(resp.Body)
-		assert.NoError(t, err)
-		assert.NoError(t, resp.Body.Close())
-	})
-	return string(all)
-}
-
-func bodyPost(t testing.TB, url string, body io.Reader) *http.Request {
-	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, url, body)
-	require.NoError(t, err)
-	return req
 }
 
 // bodyAllocated returns how much f allocates, on all goroutines together: the
@@ -240,39 +146,19 @@ func bodyAllocated(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-// bodyWithin checks what an upload allocated. Over HTTP/2 that is not to be seen:
-// the server alone takes 22 MiB of buffers for 32 MiB, more or less.
-func bodyWithin(t testing.TB, proto string, took, measure int64) {
+func bodySumOf(t testing.TB, r io.Reader) string {
 	t.Helper()
-	if proto == "HTTP/1.1" {
-		assert.Less(t, took, measure, "bytes allocated")
-		t.Logf("%d KiB allocated", took>>10)
-	}
+	h := sha256.New()
+	_, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, make([]byte, 32<<10))
+	assert.NoError(t, err, "of the body at the server")
+	return fmt.Sprintf("%x", h.Sum(nil))
 }
 
-// A bodyStutter returns nothing and no error now and then, as io.Reader allows.
-type bodyStutter struct {
-	r io.Reader
-	n int
-}
+func bodyStreaming(n int64) *bodyStream { return &bodyStream{size: n} }
 
-func (b *bodyStutter) Read(p []byte) (int, error) {
-	if b.n++; b.n%4 != 0 {
-		return 0, nil
-	}
-	return b.r.Read(p)
-}
-
-// A bodyRagged reads in pieces of any size, and with the end, or after it, io.EOF.
-type bodyRagged struct{ r *bytes.Reader }
-
-func (b bodyRagged) Read(p []byte) (int, error) {
-	return b.r.Read(p[:1+rand.IntN(min(len(p), 9000))])
-}
-
-// B1, B2, B6: GetBody or not, whatever the body is, the server sees one request
+// GetBody or not, whatever the body is, the server sees one request
 // twice.
-func TestNoBodyChangesOnItsWayToTheRetry(t *testing.T) {
+func TestRetryBodyIsTheSame(t *testing.T) {
 	large, small := bodyBytes(700<<10), bodyBytes(3000)
 	tests := []struct {
 		name   string
@@ -362,8 +248,8 @@ func TestNoBodyChangesOnItsWayToTheRetry(t *testing.T) {
 	})
 }
 
-// B6: *os.File, from where it stands.
-func TestNoFileIsRewoundBeyondItsStartOrLeftOpen(t *testing.T) {
+// *os.File, from where it stands.
+func TestRetryBodyFileFromWhereItStood(t *testing.T) {
 	content := bodyBytes(300 << 10)
 	name := filepath.Join(t.TempDir(), "upload")
 	require.NoError(t, os.WriteFile(name, content, 0o600))
@@ -405,56 +291,18 @@ func TestNoFileIsRewoundBeyondItsStartOrLeftOpen(t *testing.T) {
 	})
 }
 
-// B2, rule 6: over HTTP/1 the first send closes its body only when that Read
+// Over HTTP/1 the first send closes its body only when that Read
 // returns, over HTTP/2 while it is still under way. Neither is waited for.
-func TestNoByteIsLostWhenAPipeBlocksDuringThe401(t *testing.T) {
+func TestRetryBodyPipeThatBlocksDuringThe401(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		t.Run("401 ends", func(t *testing.T) { bodyPipeBlocks(t, proto, true) })
 		t.Run("401 does not end", func(t *testing.T) { bodyPipeBlocks(t, proto, false) })
 	})
 }
 
-func bodyPipeBlocks(t *testing.T, proto string, ends bool) {
-	replayed := make(chan struct{})
-	var got []byte
-	w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
-		chunk := make([]byte, len("one "))
-		_, err := io.ReadFull(r.Body, chunk)
-		assert.NoError(t, err)
-		if bodyToken(r) == "T0" {
-			bodyRejectNow(w, r)
-			if !ends {
-				<-replayed // the body is not read on
-			}
-			return
-		}
-		close(replayed)
-		rest, err := io.ReadAll(r.Body)
-		assert.NoError(t, err)
-		got = append(chunk, rest...)
-	})
-	pr, pw := io.Pipe()
-	probe := bodyProbing(pr)
-	go func() {
-		_, _ = io.WriteString(pw, "one ")
-		<-replayed // and all the time, the first send's Read blocks
-		for _, s := range []string{"two ", "three ", "four"} {
-			_, err := io.WriteString(pw, s)
-			assert.NoError(t, err)
-		}
-		assert.NoError(t, pw.Close())
-	}()
-	resp, err := bodyDo(t, bodyTransport(t, w.base), bodyPost(t, w.url, probe))
-	require.NoError(t, err)
-	bodyRead(t, resp)
-	assert.Equal(t, http.StatusOK, resp.StatusCode)
-	assert.Equal(t, "one two three four", string(got))
-	probe.check(t)
-}
-
-// Rule 1, B8: the 401 is handed back while the Read blocks; the pipe's writer
+// The 401 is handed back while the Read blocks; the pipe's writer
 // learns of it as soon as it writes.
-func TestNoRequestHangsAndNoWriterIsForgottenWhenThereIsNoFreshToken(t *testing.T) {
+func TestRetryBodyPipeWithoutANewToken(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
 			_, err := io.ReadFull(r.Body, make([]byte, 3))
@@ -482,9 +330,9 @@ func TestNoRequestHangsAndNoWriterIsForgottenWhenThereIsNoFreshToken(t *testing.
 	})
 }
 
-// Rule 6: one reads at a time, whenever the 401 comes. Nothing in this body is
+// One reads at a time, whenever the 401 comes. Nothing in this body is
 // locked, so that -race sees two Reads at once.
-func TestNoChunkIsLostRepeatedOrSwappedWhereverThe401Falls(t *testing.T) {
+func TestRetryBodyChunksWhereverThe401Falls(t *testing.T) {
 	content := bodyBytes(1 << 20)
 	bodyEachProtocol(t, func(t *testing.T, proto string) { // B5 is the HTTP/2 half
 		var got []byte
@@ -519,17 +367,8 @@ func TestNoChunkIsLostRepeatedOrSwappedWhereverThe401Falls(t *testing.T) {
 	})
 }
 
-// A bodyBare has nothing that would hide a data race, or survive a second Close.
-type bodyBare struct {
-	r      io.Reader
-	closed chan struct{}
-}
-
-func (b *bodyBare) Read(p []byte) (int, error) { return b.r.Read(p) }
-func (b *bodyBare) Close() error               { close(b.closed); return nil }
-
 // The same with a writer at the other end that is slower than the 401.
-func TestNoChunkOfASlowPipeIsLostRepeatedOrSwapped(t *testing.T) {
+func TestRetryBodyChunksOfASlowPipe(t *testing.T) {
 	content := bodyBytes(200 << 10)
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		var got []byte
@@ -571,8 +410,8 @@ func TestNoChunkOfASlowPipeIsLostRepeatedOrSwapped(t *testing.T) {
 	})
 }
 
-// B3 and the measure: 32 MiB swallowed whole and refused.
-func TestNoLargeBodyIsHeldInMemory(t *testing.T) {
+// And the measure: 32 MiB swallowed whole and refused.
+func TestRetryBodyTooLargeUsesLittleMemory(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		size := int64(32 << 20)
 		if proto == "HTTP/2.0" {
@@ -611,8 +450,8 @@ func TestNoLargeBodyIsHeldInMemory(t *testing.T) {
 	})
 }
 
-// B4 and the measure: 64 MiB refused on the headers.
-func TestNoStreamIsLostOrBufferedThatWaitsFor100Continue(t *testing.T) {
+// And the measure: 64 MiB refused on the headers.
+func TestRetryBodyAfterExpect100Continue(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		for _, keep := range []int64{0, -1, 1 << 40} {
 			t.Run(fmt.Sprintf("MaxReplayBytes %d", keep), func(t *testing.T) {
@@ -649,9 +488,9 @@ func TestNoStreamIsLostOrBufferedThatWaitsFor100Continue(t *testing.T) {
 	})
 }
 
-// Rule 6: recording stops at the first response that is no rejection; memory is
+// Recording stops at the first response that is no rejection; memory is
 // taken as bytes pass.
-func TestNoBodyIsRecordedOnceItsRequestIsAccepted(t *testing.T) {
+func TestRetryBodyRecordingEndsWithTheResponse(t *testing.T) {
 	const size = 16 << 20
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
@@ -677,54 +516,8 @@ func TestNoBodyIsRecordedOnceItsRequestIsAccepted(t *testing.T) {
 	})
 }
 
-// A bodyGate is empty, but not before it opens.
-type bodyGate <-chan struct{}
-
-func (b bodyGate) Read([]byte) (int, error) { <-b; return 0, io.EOF }
-
-// X2: a conversation in both directions goes on as it does without reauth, also
-// one that had to be begun twice.
-func TestNoConversationIsHeldUp(t *testing.T) {
-	bodyEachProtocol(t, func(t *testing.T, proto string) {
-		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
-			if bodyToken(r) == "T0" {
-				bodyRejectNow(w, r)
-				return
-			}
-			c := http.NewResponseController(w)
-			_ = c.EnableFullDuplex()
-			_ = c.Flush()
-			line := make([]byte, 5)
-			for {
-				if _, err := io.ReadFull(r.Body, line); err != nil {
-					return
-				}
-				_, _ = w.Write(line)
-				_ = c.Flush()
-			}
-		})
-		pr, pw := io.Pipe()
-		resp, err := bodyDo(t, bodyTransport(t, w.base), bodyPost(t, w.url, pr))
-		require.NoError(t, err)
-		require.Equal(t, http.StatusOK, resp.StatusCode)
-		within(t, bodyPatience, func() {
-			for i := range 20 {
-				line := fmt.Sprintf("%04d\n", i)
-				_, err := io.WriteString(pw, line)
-				assert.NoError(t, err)
-				echo := make([]byte, 5)
-				_, err = io.ReadFull(resp.Body, echo)
-				assert.NoError(t, err)
-				assert.Equal(t, line, string(echo))
-			}
-			assert.NoError(t, pw.Close())
-		})
-		assert.Empty(t, bodyRead(t, resp))
-	})
-}
-
-// B6a: a 401 says that nothing was applied, which is not known here.
-func TestNoAppliedPostIsReportedAsRefused(t *testing.T) {
+// A 401 says that nothing was applied, which is not known here.
+func TestRetryErrorIsReturned(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		for _, getBody := range []bool{true, false} {
 			t.Run(fmt.Sprintf("GetBody %t", getBody), func(t *testing.T) {
@@ -757,8 +550,7 @@ func TestNoAppliedPostIsReportedAsRefused(t *testing.T) {
 	})
 }
 
-// B7, rule 1.
-func TestNo401IsLostWhenGetBodyFails(t *testing.T) {
+func TestRetryGetBodyFails(t *testing.T) {
 	tests := []struct {
 		name    string
 		getBody func() (io.ReadCloser, error)
@@ -800,8 +592,8 @@ func TestNo401IsLostWhenGetBodyFails(t *testing.T) {
 	})
 }
 
-// B8: on every path, also when nothing was sent.
-func TestNoBodyStaysOpenOrIsClosedTwice(t *testing.T) {
+// On every path, also when nothing was sent.
+func TestRetryBodyClosedOnce(t *testing.T) {
 	type setup struct {
 		*reauth.Transport
 		ctx context.Context
@@ -963,8 +755,8 @@ func TestNoBodyStaysOpenOrIsClosedTwice(t *testing.T) {
 	}
 }
 
-// B3: how much is kept.
-func TestNoMoreIsKeptThanMaxReplayBytes(t *testing.T) {
+// How much is kept.
+func TestRetryMaxReplayBytes(t *testing.T) {
 	tests := []struct {
 		name  string
 		keep  int64
@@ -1014,8 +806,8 @@ func TestNoMoreIsKeptThanMaxReplayBytes(t *testing.T) {
 	}
 }
 
-// Rule 6: Base may close the body as late as it likes, or more than once.
-func TestNoBodyDependsOnWhenBaseClosesIt(t *testing.T) {
+// Base may close the body as late as it likes, or more than once.
+func TestRetryBodyWheneverBaseClosesIt(t *testing.T) {
 	tests := []struct {
 		name   string
 		status []int // of the sends
@@ -1074,9 +866,9 @@ func TestNoBodyDependsOnWhenBaseClosesIt(t *testing.T) {
 	}
 }
 
-// B5: HTTP/2 closes a body with a Read outstanding, and may then begin another
+// HTTP/2 closes a body with a Read outstanding, and may then begin another
 // one. A file or a pooled buffer must not see that.
-func TestNoBodyIsReadAfterItsClose(t *testing.T) {
+func TestRetryBodyNotReadAfterClose(t *testing.T) {
 	for _, status := range []int{200, 401} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -1106,9 +898,9 @@ func TestNoBodyIsReadAfterItsClose(t *testing.T) {
 	}
 }
 
-// Rule 6: a first send that is superseded must not look complete to its server,
+// A first send that is superseded must not look complete to its server,
 // however it learns of it: a cut request is discarded, a short one is applied.
-func TestNoSupersededSendEndsAsIfItWereWhole(t *testing.T) {
+func TestRetryEndsTheFirstBodyWithAnError(t *testing.T) {
 	for _, blocked := range []bool{false, true} {
 		t.Run(fmt.Sprintf("Read under way %t", blocked), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -1160,7 +952,7 @@ func TestNoSupersededSendEndsAsIfItWereWhole(t *testing.T) {
 }
 
 // A body that breaks off is never taken for a whole one, by neither send.
-func TestNoTruncatedBodyIsTakenForAWholeOne(t *testing.T) {
+func TestRetryBodyTruncated(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		for _, tt := range []struct {
 			name  string
@@ -1208,7 +1000,7 @@ func TestNoTruncatedBodyIsTakenForAWholeOne(t *testing.T) {
 }
 
 // An error that the first send met is what the retry meets after the same bytes.
-func TestNoErrorOfABodyIsForgottenByTheRetry(t *testing.T) {
+func TestRetryBodyErrorIsRepeated(t *testing.T) {
 	var got []byte
 	var gotErr error
 	rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
@@ -1228,8 +1020,8 @@ func TestNoErrorOfABodyIsForgottenByTheRetry(t *testing.T) {
 	probe.check(t)
 }
 
-// B8, rule 1: the caller goes while the cure is on its way.
-func TestNoBodyStaysOpenWhenTheCallerGoes(t *testing.T) {
+// The caller goes while the new token is on its way.
+func TestRetryBodyClosedAfterCancellation(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		after time.Duration // the refresh takes 10 s, the wait 20 to 60, the retry for ever
@@ -1310,8 +1102,8 @@ func TestNoBodyStaysOpenWhenTheCallerGoes(t *testing.T) {
 	}
 }
 
-// X2: what announces the body is the same for both sends, also where there is none.
-func TestNoRequestGainsOrLosesABody(t *testing.T) {
+// What announces the body is the same for both sends, also where there is none.
+func TestRetryBodyOfEachForm(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		var sends []string
 		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
@@ -1355,8 +1147,8 @@ func TestNoRequestGainsOrLosesABody(t *testing.T) {
 	})
 }
 
-// X2: trailers of the request, which its body fills in when it ends.
-func TestNoRequestTrailerIsLost(t *testing.T) {
+// Trailers of the request, which its body fills in when it ends.
+func TestRetryRequestTrailer(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		var got []string
 		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
@@ -1379,6 +1171,576 @@ func TestNoRequestTrailerIsLost(t *testing.T) {
 	})
 }
 
-type bodyReaderFunc func([]byte) (int, error)
+func TestRetryKeepsTheClientsRequestID(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		rt := &reauth.Transport{Logger: discard, Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"}),
+			Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				seen = append(seen, req.Header.Get("X-Client-Request-Id"))
+				return answer(req, 401-len(seen)/2*201, ""), nil
+			})}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, logURL, nil)
+		require.NoError(t, err)
+		req.Header.Set("X-Client-Request-Id", "mine")
+		resp, err := rt.RoundTrip(req)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		assert.Equal(t, []string{"mine", "mine"}, seen)
+	})
+}
 
-func (f bodyReaderFunc) Read(p []byte) (int, error) { return f(p) }
+// Within 64 KiB and a second, whatever the server does.
+func TestRejectionThatDoesNotEnd(t *testing.T) {
+	endless := func(wait time.Duration, n int) *bodyProbe {
+		return bodyProbing(bodyReaderFunc(func(p []byte) (int, error) {
+			time.Sleep(wait)
+			return min(n, len(p)), nil
+		}))
+	}
+	tests := []struct {
+		name string
+		body func() *bodyProbe
+		took time.Duration // -1: up to a second
+	}{
+		{"pours", func() *bodyProbe { return endless(0, 1<<20) }, 0},
+		{"drips", func() *bodyProbe { return endless(70*time.Millisecond, 1) }, time.Second},
+		{"hangs at once", func() *bodyProbe { return respHanging("") }, time.Second},
+		{"hangs after ten bytes", func() *bodyProbe { return respHanging("0123456789") }, time.Second},
+		{"hangs and is deaf to Close", func() *bodyProbe { return endless(time.Hour, 1) }, time.Second},
+		{"reads nothing and no error", func() *bodyProbe { return endless(0, 0) }, -1},
+	}
+	for _, tt := range tests {
+		for _, cured := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, cured %t", tt.name, cured), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					body := tt.body()
+					rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+						if bodyToken(req) == "T0" {
+							return respWith(req, 401, body), nil
+						}
+						return answer(req, 200, "fine"), nil
+					}))
+					if !cured {
+						rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
+					}
+					start := time.Now()
+					resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/"))
+					require.NoError(t, err)
+					took := time.Since(start)
+					if tt.took >= 0 {
+						assert.Equal(t, tt.took, took)
+					} else {
+						assert.LessOrEqual(t, took, time.Second)
+					}
+					if cured {
+						assert.Equal(t, 200, resp.StatusCode)
+					} else {
+						assert.Equal(t, 401, resp.StatusCode)
+						assert.Zero(t, body.closes.Load(), "it is the caller's now")
+					}
+					require.NoError(t, resp.Body.Close())
+					time.Sleep(2 * time.Hour)
+					assert.EqualValues(t, 1, body.closes.Load(), "closes")
+					assert.Zero(t, body.late.Load(), "Reads after Close")
+				})
+			})
+		}
+	}
+}
+
+// "about 64 KiB" of memory too.
+func TestRejectionReadNoFurtherThanNeeded(t *testing.T) {
+	var read atomic.Int64
+	rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		return respWith(req, 401, bodyProbing(bodyReaderFunc(func(p []byte) (int, error) {
+			read.Add(int64(len(p)))
+			return len(p), nil
+		}))), nil
+	}))
+	rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
+	resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/"))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Greater(t, read.Load(), int64(64<<10))
+	assert.LessOrEqual(t, read.Load(), int64(72<<10))
+}
+
+// The caller's own end comes first.
+func TestRejectionAfterCancellation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := errors.New("gone")
+		ctx, cancel := context.WithCancelCause(context.Background())
+		time.AfterFunc(300*time.Millisecond, func() { cancel(gone) })
+		body := respHanging("")
+		rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			return respWith(req, 401, body), nil
+		}))
+		rt.RetryWait = time.Second
+		start := time.Now()
+		resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/").WithContext(ctx))
+		assert.Nil(t, resp)
+		assert.Equal(t, gone, err)
+		assert.Equal(t, 300*time.Millisecond, time.Since(start))
+		assert.EqualValues(t, 1, body.closes.Load(), "closes of the 401")
+		time.Sleep(time.Minute)
+	})
+}
+
+// Classified on what came, and handed on with all of it.
+func TestRejectionThatContinuesLater(t *testing.T) {
+	for _, tt := range []struct {
+		name, start string
+		refreshes   int32
+	}{
+		{"what came says quota", `{"error":{"message":"quota exceeded`, 0},
+		{"nothing came", "", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pr, pw := io.Pipe()
+				body := bodyProbing(pr)
+				go func() {
+					_, _ = io.WriteString(pw, tt.start)
+					for i := range 5 {
+						time.Sleep(7 * time.Second)
+						_, _ = io.WriteString(pw, fmt.Sprint(" ", i))
+					}
+					_ = pw.CloseWithError(errBodyBroken)
+				}()
+				rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+					return respWith(req, 401, body), nil
+				}))
+				refresher := respFailing()
+				rt.Credential = holding(t, refresher, reauth.Token{AccessToken: "T0"})
+				start := time.Now()
+				resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/"))
+				require.NoError(t, err)
+				assert.Equal(t, time.Second, time.Since(start))
+				assert.Equal(t, tt.refreshes, refresher.(*issuer).calls.Load())
+				for i := range 5 { // as it comes, not at its end
+					p := make([]byte, len(tt.start)+2)
+					if i > 0 {
+						p = p[:2]
+					} else if _, err := io.ReadFull(resp.Body, p[:len(tt.start)]); assert.NoError(t, err) {
+						assert.Equal(t, tt.start, string(p[:len(tt.start)]))
+						p = p[:2]
+					}
+					_, err := io.ReadFull(resp.Body, p)
+					assert.NoError(t, err)
+					assert.Equal(t, fmt.Sprint(" ", i), string(p))
+					assert.Equal(t, time.Duration(i+1)*7*time.Second, time.Since(start))
+				}
+				_, err = resp.Body.Read(make([]byte, 1))
+				assert.Equal(t, errBodyBroken, err, "how it ended")
+				require.NoError(t, resp.Body.Close())
+				assert.EqualValues(t, 1, body.closes.Load())
+				assert.Zero(t, body.overlaps.Load(), "Reads while another was under way")
+			})
+		})
+	}
+}
+
+// A 401 that is handed on and hangs ends with its Close, as any body does.
+func TestRejectionReadEndsWithClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := respHanging("ten bytes.")
+		rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			return respWith(req, 401, body), nil
+		}))
+		rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
+		resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/"))
+		require.NoError(t, err)
+		go func() {
+			time.Sleep(time.Minute)
+			_ = resp.Body.Close()
+		}()
+		start := time.Now()
+		all, err := io.ReadAll(resp.Body)
+		assert.Equal(t, "ten bytes.", string(all))
+		assert.Error(t, err)
+		assert.Equal(t, time.Minute, time.Since(start))
+		n, err := resp.Body.Read(make([]byte, 1))
+		assert.Zero(t, n)
+		assert.Error(t, err)
+		assert.NotErrorIs(t, err, io.EOF)
+		assert.Zero(t, body.late.Load(), "Reads after Close")
+	})
+}
+
+// Nor is what was read ahead there after the Close.
+func TestRejectionNotReadAfterClose(t *testing.T) {
+	body := bodyProbing(strings.NewReader(bodyOf401))
+	rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		return respWith(req, 401, body), nil
+	}))
+	rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
+	resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/"))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	n, err := resp.Body.Read(make([]byte, 10))
+	assert.Zero(t, n)
+	assert.Equal(t, http.ErrBodyReadAfterClose, err)
+	body.check(t)
+}
+
+// On sockets: the retry goes through, and the server is rid of the 401.
+func TestRejectionClosedBeforeTheRetry(t *testing.T) {
+	bodyEachProtocol(t, func(t *testing.T, proto string) {
+		for _, tt := range []struct {
+			name    string
+			endless bool
+			coding  string
+		}{
+			{"hangs", false, ""},
+			{"pours", true, ""},
+			// net/http unzips it, and Close comes while that reads.
+			{"hangs, gzip-coded", false, "gzip"},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				ended := make(chan struct{})
+				w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
+					if bodyToken(r) != "T0" {
+						return
+					}
+					defer close(ended)
+					if tt.coding != "" {
+						w.Header().Set("Content-Encoding", tt.coding)
+						w.WriteHeader(http.StatusUnauthorized)
+						zw := gzip.NewWriter(w)
+						_, _ = zw.Write([]byte("0123456789"))
+						_ = zw.Flush()
+					} else {
+						w.WriteHeader(http.StatusUnauthorized)
+						_, _ = io.WriteString(w, "0123456789")
+					}
+					_ = http.NewResponseController(w).Flush()
+					for page := make([]byte, 8<<10); tt.endless; {
+						if _, err := w.Write(page); err != nil {
+							return
+						}
+					}
+					<-r.Context().Done()
+				})
+				resp, err := bodyDo(t, bodyTransport(t, w.base), respGet(t, w.url))
+				require.NoError(t, err)
+				bodyRead(t, resp)
+				assert.Equal(t, http.StatusOK, resp.StatusCode)
+				bodyAwait(t, ended, "the server still writes the 401")
+			})
+		}
+	})
+}
+
+// Handed on byte by byte, whatever its length, with its headers and
+// trailers; the second 401 as well as the first.
+func TestRejectionReturnedUnread(t *testing.T) {
+	content := bodyBytes(150 << 10)
+	bodyEachProtocol(t, func(t *testing.T, proto string) {
+		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
+			var size int
+			var chunked bool
+			_, err := fmt.Sscan(r.Header.Get("X-Want"), &size, &chunked)
+			assert.NoError(t, err)
+			w.Header().Set("Content-Type", "application/octet-stream")
+			if chunked {
+				w.Header().Set("Trailer", "X-Sum")
+			} else {
+				w.Header().Set("Content-Length", fmt.Sprint(size))
+			}
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = w.Write(content[:size])
+			if chunked {
+				w.Header().Set("X-Sum", "42")
+			}
+		})
+		for _, size := range []int{0, 1, 64<<10 - 1, 64 << 10, 64<<10 + 1, 150 << 10} {
+			for _, chunked := range []bool{false, true} {
+				twice := chunked != (size == 64<<10)
+				t.Run(fmt.Sprintf("%d bytes, chunked %t, refused twice %t", size, chunked, twice), func(t *testing.T) {
+					rt := bodyTransport(t, w.base)
+					if !twice {
+						rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
+					}
+					req := respGet(t, w.url)
+					req.Header.Set("X-Want", fmt.Sprint(size, " ", chunked))
+					plain, err := bodyDo(t, w.base, req)
+					require.NoError(t, err)
+					bodyRead(t, plain)
+					resp, err := bodyDo(t, rt, req)
+					require.NoError(t, err)
+					var got []byte
+					within(t, bodyPatience, func() { got, err = respRagged(resp.Body) })
+					assert.Equal(t, io.EOF, err)
+					assert.NoError(t, resp.Body.Close())
+					assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+					assert.True(t, bytes.Equal(content[:size], got), "%d bytes", len(got))
+					assert.Equal(t, plain.ContentLength, resp.ContentLength)
+					assert.Equal(t, plain.TransferEncoding, resp.TransferEncoding)
+					plain.Header.Del("Date")
+					resp.Header.Del("Date")
+					assert.Equal(t, plain.Header, resp.Header)
+					assert.Equal(t, plain.Trailer, resp.Trailer)
+					if chunked {
+						assert.Equal(t, "42", resp.Trailer.Get("X-Sum"))
+					}
+					o, ok := reauth.OutcomeOf(resp)
+					assert.True(t, ok)
+					assert.Equal(t, twice, o.Retry.StatusCode != 0)
+				})
+			}
+		}
+	})
+}
+
+// A 401 that is cut off is handed on cut off, not as if it had ended.
+func TestRejectionCutOff(t *testing.T) {
+	bodyEachProtocol(t, func(t *testing.T, proto string) {
+		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, "0123456789")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		})
+		rt := bodyTransport(t, w.base)
+		rt.Credential = holding(t, respFailing(), reauth.Token{AccessToken: "T0"})
+		resp, err := bodyDo(t, rt, respGet(t, w.url))
+		require.NoError(t, err)
+		all, err := io.ReadAll(resp.Body)
+		assert.Error(t, err)
+		assert.Equal(t, "0123456789", string(all))
+		assert.NoError(t, resp.Body.Close())
+	})
+}
+
+func TestRejectionFormsOfBodies(t *testing.T) {
+	zipped := func(s string) string {
+		var b bytes.Buffer
+		zw := gzip.NewWriter(&b)
+		_, _ = zw.Write([]byte(s))
+		_ = zw.Close()
+		return b.String()
+	}
+	const quota, dead = `{"error":{"message":"insufficient quota"}}`, `{"error":{"message":"Invalid token"}}`
+	tests := []struct {
+		name, method, body string
+		header             http.Header // of the response
+		ask                http.Header // of the request
+		status             int         // 401 if a fresh token is no cure
+	}{
+		{"HEAD", "HEAD", "", nil, nil, 200},
+		{"no body", "GET", "", nil, nil, 200},
+		{"JSON", "GET", dead, nil, nil, 200},
+		{"JSON, quota", "GET", quota, nil, nil, 401},
+		{"BOM", "GET", "\ufeff" + dead, nil, nil, 200},
+		{"BOM, quota", "GET", "\ufeff" + quota, nil, nil, 401},
+		{"HTML page", "GET", "<!doctype html><title>401</title><h1>Authorization Required</h1>", http.Header{"Content-Type": {"text/html"}}, nil, 200},
+		{"gzip that net/http unzips", "GET", zipped(dead), http.Header{"Content-Encoding": {"gzip"}}, nil, 200},
+		{"gzip that net/http unzips, quota", "GET", zipped(quota), http.Header{"Content-Encoding": {"gzip"}}, nil, 401},
+		{"gzip that the caller asked for", "GET", zipped(dead), http.Header{"Content-Encoding": {"gzip"}}, http.Header{"Accept-Encoding": {"gzip"}}, 200},
+		{"gzip that the caller asked for, quota", "GET", zipped(quota), http.Header{"Content-Encoding": {"gzip"}}, http.Header{"Accept-Encoding": {"gzip"}}, 401},
+		{"no gzip that says it is", "GET", quota, http.Header{"Content-Encoding": {"gzip"}}, http.Header{"Accept-Encoding": {"gzip"}}, 200},
+		{"gzip bomb", "GET", zipped(strings.Repeat(" ", 2<<20)), http.Header{"Content-Encoding": {"gzip"}}, http.Header{"Accept-Encoding": {"gzip"}}, 200},
+		{"not UTF-8", "GET", "\xff\xfe\x00", nil, nil, 200},
+		{"NULs", "GET", strings.Repeat("\x00", 1000), nil, nil, 200},
+	}
+	bodyEachProtocol(t, func(t *testing.T, proto string) {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				var sends atomic.Int32
+				w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
+					sends.Add(1)
+					if bodyToken(r) == "T1" {
+						return
+					}
+					for k, vv := range tt.header {
+						w.Header()[k] = vv
+					}
+					w.WriteHeader(http.StatusUnauthorized)
+					_, _ = io.WriteString(w, tt.body)
+				})
+				req := respGet(t, w.url)
+				req.Method = tt.method
+				for k, vv := range tt.ask {
+					req.Header[k] = vv
+				}
+				plain, err := bodyDo(t, w.base, req)
+				require.NoError(t, err)
+				want := bodyRead(t, plain)
+				resp, err := bodyDo(t, bodyTransport(t, w.base), req)
+				require.NoError(t, err)
+				got := bodyRead(t, resp)
+				assert.Equal(t, tt.status, resp.StatusCode)
+				if tt.status == 401 {
+					assert.Equal(t, want, got)
+					assert.Equal(t, plain.Header.Get("Content-Encoding"), resp.Header.Get("Content-Encoding"))
+					assert.Equal(t, plain.Uncompressed, resp.Uncompressed)
+					assert.EqualValues(t, 2, sends.Load())
+				} else {
+					assert.EqualValues(t, 3, sends.Load())
+				}
+				if strings.Contains(tt.body, `{"error"`) && tt.header == nil {
+					o, ok := reauth.OutcomeOf(resp)
+					assert.True(t, ok)
+					assert.Contains(t, []string{"Invalid token", "insufficient quota"}, o.Rejection.Message, "read as JSON")
+				}
+			})
+		}
+	})
+}
+
+// Twenty retries, one dial.
+func TestRejectionConnectionIsUsedAgain(t *testing.T) {
+	bodyEachProtocol(t, func(t *testing.T, proto string) {
+		for _, tt := range []struct {
+			size    int
+			chunked bool
+			c       reauth.Classifier
+		}{
+			{0, false, nil}, {17, true, nil}, {64 << 10, false, nil}, {64 << 10, true, nil}, {64 << 10, true, respByHeader},
+		} {
+			t.Run(fmt.Sprintf("%d bytes, chunked %t, %T", tt.size, tt.chunked, tt.c), func(t *testing.T) {
+				seen := map[string]bool{} // by one connection, so one after another
+				var mu sync.Mutex
+				w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
+					mu.Lock()
+					defer mu.Unlock()
+					_, _ = io.Copy(io.Discard, r.Body)
+					id := r.Header.Get("X-Id")
+					if seen[id] {
+						return
+					}
+					seen[id] = true
+					if !tt.chunked {
+						w.Header().Set("Content-Length", fmt.Sprint(tt.size))
+					}
+					w.WriteHeader(http.StatusUnauthorized)
+					_ = http.NewResponseController(w).Flush()
+					_, _ = w.Write(make([]byte, tt.size))
+				})
+				rt := bodyTransport(t, w.base)
+				rt.Classifier = tt.c
+				for i := range 20 {
+					req := bodyPost(t, w.url, io.NopCloser(strings.NewReader("body")))
+					req.Header.Set("X-Id", fmt.Sprint(i))
+					resp, err := bodyDo(t, rt, req)
+					require.NoError(t, err)
+					bodyRead(t, resp)
+					require.Equal(t, http.StatusOK, resp.StatusCode)
+				}
+				assert.EqualValues(t, 1, w.dials.Load(), "dials")
+			})
+		}
+	})
+}
+
+// Read to its end before the refresh, also by who need not look at it,
+// and closed before the retry.
+func TestRejectionReadBeforeTheRefresh(t *testing.T) {
+	for _, c := range []reauth.Classifier{nil, respByHeader, respByBody} {
+		t.Run(fmt.Sprintf("%T", c), func(t *testing.T) {
+			ended := false
+			first := bodyProbing(io.MultiReader(strings.NewReader(bodyOf401), bodyReaderFunc(func([]byte) (int, error) {
+				ended = true
+				return 0, io.EOF
+			})))
+			rt := bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				if bodyToken(req) == "T0" {
+					return respWith(req, 401, first), nil
+				}
+				assert.EqualValues(t, 1, first.closes.Load(), "the 401 is closed before the retry")
+				return answer(req, 200, "fine"), nil
+			}))
+			rt.Classifier = c
+			refreshed := &issuer{do: func(context.Context, int, reauth.Stale) (reauth.Token, error) {
+				assert.True(t, ended, "the 401 is read to its end")
+				return reauth.Token{AccessToken: "T1"}, nil
+			}}
+			rt.Credential = holding(t, refreshed, reauth.Token{AccessToken: "T0"})
+			resp, err := rt.RoundTrip(respGet(t, "https://api.example.com/"))
+			require.NoError(t, err)
+			assert.Equal(t, "fine", bodyRead(t, resp))
+			assert.EqualValues(t, 1, refreshed.calls.Load())
+			assert.EqualValues(t, 1, first.closes.Load(), "closes of the 401")
+		})
+	}
+}
+
+// One connection to the host, on which the issuer is too.
+func TestRejectionFreesTheOnlyConnection(t *testing.T) {
+	bodyEachProtocol(t, func(t *testing.T, proto string) {
+		for _, c := range []reauth.Classifier{nil, respByHeader} {
+			for _, upload := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%T, upload that blocks %t", c, upload), func(t *testing.T) {
+					replayed := make(chan struct{})
+					w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
+						switch {
+						case r.URL.Path == "/token":
+							_, _ = io.WriteString(w, "T1")
+						case bodyToken(r) == "T0" && upload:
+							bodyRejectNow(w, r)
+						case bodyToken(r) == "T0":
+							w.WriteHeader(http.StatusUnauthorized)
+							_, _ = w.Write(make([]byte, 60<<10))
+						default:
+							close(replayed)
+							_, _ = io.Copy(w, r.Body)
+						}
+					})
+					w.base.MaxConnsPerHost = 1
+					rt := bodyTransport(t, w.base)
+					rt.Classifier = c
+					rt.Credential = holding(t, reauth.RefresherFunc(func(ctx context.Context, _ reauth.Stale) (reauth.Token, error) {
+						resp, err := w.base.RoundTrip(respGet(t, w.url+"/token").WithContext(ctx))
+						if err != nil {
+							return reauth.Token{}, err
+						}
+						return reauth.Token{AccessToken: bodyRead(t, resp)}, nil
+					}), reauth.Token{AccessToken: "T0"})
+					req := respGet(t, w.url)
+					if upload {
+						pr, pw := io.Pipe()
+						req = bodyPost(t, w.url, pr)
+						go func() {
+							_, _ = io.WriteString(pw, "one ")
+							<-replayed
+							_, _ = io.WriteString(pw, "two")
+							_ = pw.Close()
+						}()
+					}
+					resp, err := bodyDo(t, rt, req)
+					require.NoError(t, err)
+					got := bodyRead(t, resp)
+					assert.Equal(t, http.StatusOK, resp.StatusCode)
+					if upload {
+						assert.Equal(t, "one two", got)
+					}
+				})
+			}
+		}
+	})
+}
+
+// Http.Client.Timeout covers the body of a retried response as well.
+func TestRetryTimeoutStillHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := &http.Client{Timeout: time.Minute, Transport: bodyTransport(t, roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			if bodyToken(req) == "T0" {
+				return answer(req, 401, ""), nil
+			}
+			ctx := req.Context()
+			return respWith(req, 200, bodyProbing(bodyReaderFunc(func([]byte) (int, error) {
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}))), nil
+		}))}
+		start := time.Now()
+		resp, err := client.Get("https://api.example.com/")
+		require.NoError(t, err)
+		_, err = io.ReadAll(resp.Body)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, time.Minute, time.Since(start))
+		require.NoError(t, resp.Body.Close())
+	})
+}
