@@ -221,7 +221,7 @@ func TestClassifyCostOfASmallBody(t *testing.T) {
 	allocs, base := testing.AllocsPerRun(200, classify), testing.AllocsPerRun(200, unmarshal)
 	t.Logf("allocations: classify %.0f, json.Unmarshal %.0f", allocs, base)
 	assert.LessOrEqual(t, allocs, base+8)
-	if wordsRace {
+	if raceEnabled {
 		return // it slows the one down and not the other
 	}
 	// Side by side, so that both are held up alike.
@@ -260,7 +260,7 @@ func TestClassifyCostOfALargeBody(t *testing.T) {
 	}
 	slowest, name := 0.0, ""
 	rows := []map[string][]byte{large, wordsWorst()}
-	if wordsRace {
+	if raceEnabled {
 		rows = rows[:1]
 	}
 	for _, bodies := range rows {
@@ -945,7 +945,7 @@ func FuzzDefaultClassifier(f *testing.F) {
 		var rej reauth.Rejection
 		ahead := body[:min(len(body), 64<<10)]
 		// Not once too slow, but always: the machine may be busy.
-		took := chalFastest(4, 100*time.Millisecond, func() {
+		took := fastest(4, 100*time.Millisecond, func() {
 			rej = reauth.DefaultClassifier().Classify(resp, func() []byte { return ahead })
 		})
 		assert.Less(t, took, 500*time.Millisecond)

@@ -244,7 +244,7 @@ func TestRefreshSharedOnRealConnections(t *testing.T) {
 	rest := flightSlowest(t, dead) - refreshed.Sub(begin)
 	t.Logf("a round trip for all takes %v, the rest took %v", roundTrip, rest)
 	limit := 3*roundTrip + 150*time.Millisecond + 250*time.Millisecond
-	if wordsRace { // which slows some steps far more than others
+	if raceEnabled { // which slows some steps far more than others
 		limit += time.Second
 	}
 	assert.Less(t, rest, limit)

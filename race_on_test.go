@@ -2,5 +2,5 @@
 
 package reauth_test
 
-// wordsRace reports whether the race detector is on, which spoils measurements.
-const wordsRace = true
+// raceEnabled reports whether the race detector is on, which spoils measurements.
+const raceEnabled = true

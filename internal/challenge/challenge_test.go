@@ -391,7 +391,7 @@ func FuzzParseAgainstTheObvious(f *testing.F) {
 	for _, tt := range chalVectors {
 		f.Add(strings.Join(tt.lines, "\n"))
 	}
-	for _, r := range corpus(f, "responses.jsonl") {
+	for _, r := range corpus(f) {
 		for k, vv := range r.Headers {
 			if strings.EqualFold(k, "WWW-Authenticate") {
 				f.Add(strings.Join(vv, "\n"))
@@ -443,9 +443,9 @@ func chalNames(size int) string {
 	return b.String()
 }
 
-// chalFastest returns the least time that f took, of some rounds, or of few if
+// fastest returns the least time that f took, of some rounds, or of few if
 // that is soon below enough.
-func chalFastest(rounds int, enough time.Duration, f func()) time.Duration {
+func fastest(rounds int, enough time.Duration, f func()) time.Duration {
 	best := time.Hour
 	for range rounds {
 		began := time.Now()
@@ -461,11 +461,11 @@ func chalFastest(rounds int, enough time.Duration, f func()) time.Duration {
 // takes some thousand times as long.
 func TestParseTimeIsLinear(t *testing.T) {
 	benign := http.Header{"Www-Authenticate": {`Bearer realm="` + strings.Repeat("An ordinary realm. ", 64<<10/19) + `"`}}
-	base := max(chalFastest(20, 0, func() { challenge.Parse(benign) }), 50*time.Microsecond)
+	base := max(fastest(20, 0, func() { challenge.Parse(benign) }), 50*time.Microsecond)
 	slowest, name := time.Duration(0), ""
 	for what, lines := range chalWorst() {
 		h := http.Header{"Www-Authenticate": lines}
-		took := chalFastest(30, 200*base, func() { challenge.Parse(h) })
+		took := fastest(30, 200*base, func() { challenge.Parse(h) })
 		assert.Less(t, took, 200*base, "64 KiB of %s", what)
 		if took > slowest {
 			slowest, name = took, what
