@@ -942,3 +942,108 @@ func fastest(rounds int, enough time.Duration, f func()) time.Duration {
 	}
 	return best
 }
+
+// A site has servers that accept and reject tokens, and an issuer whose tokens are T1,
+// T2, T3 … . In it a send takes no time unless the test says so.
+type site struct {
+	accepts   func(req *http.Request, token string) bool // the response is 200, else 401
+	answers   func(req *http.Request, token string) int  // instead of accepts
+	challenge func(req *http.Request) string             // of a 401; nil: invalid_token
+	refresh   func(n int, stale reauth.Stale) (reauth.Token, error)
+
+	cred *reauth.Credential
+	rt   *reauth.Transport
+	logs journal
+
+	mu    sync.Mutex
+	sent  []string // host, path and token of each send
+	calls []time.Time
+	stale []reauth.Stale
+}
+
+// newSite returns a site whose servers accept all tokens, and whose tokens do not expire.
+func newSite() *site {
+	s := &site{accepts: func(*http.Request, string) bool { return true }}
+	s.cred = &reauth.Credential{Refresher: s, Logger: s.logs.logger()}
+	s.rt = &reauth.Transport{Base: roundTripFunc(s.serve), Credential: s.cred, Logger: discard, RetryWait: -1}
+	return s
+}
+
+func (s *site) Refresh(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
+	s.mu.Lock()
+	s.calls, s.stale = append(s.calls, time.Now()), append(s.stale, stale)
+	n, refresh := len(s.calls), s.refresh
+	s.mu.Unlock()
+	if refresh != nil {
+		return refresh(n, stale)
+	}
+	return reauth.Token{AccessToken: fmt.Sprint("T", n)}, nil
+}
+
+func (s *site) serve(req *http.Request) (*http.Response, error) {
+	token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
+	s.mu.Lock()
+	s.sent = append(s.sent, req.URL.Host+req.URL.Path+" "+token)
+	s.mu.Unlock()
+	status := http.StatusOK
+	if s.answers != nil {
+		status = s.answers(req, token)
+	} else if !s.accepts(req, token) {
+		status = http.StatusUnauthorized
+	}
+	if status != http.StatusUnauthorized {
+		return answer(req, status, ""), nil
+	}
+	challenge := `Bearer error="invalid_token"`
+	if s.challenge != nil {
+		challenge = s.challenge(req)
+	}
+	return answer(req, status, "", "WWW-Authenticate", challenge), nil
+}
+
+// get sends a GET and returns its status and its Outcome.
+func (s *site) get(t testing.TB, url string) (int, reauth.Outcome) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	resp, err := s.rt.RoundTrip(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	o, _ := reauth.OutcomeOf(resp)
+	return resp.StatusCode, o
+}
+
+func (s *site) refreshes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.calls)
+}
+
+// gaps returns the times between the calls of the issuer.
+func (s *site) gaps() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []time.Duration
+	for i := 1; i < len(s.calls); i++ {
+		all = append(all, s.calls[i].Sub(s.calls[i-1]))
+	}
+	return all
+}
+
+// warnings returns the messages of the Credential's warnings.
+func (s *site) warnings(t testing.TB) []string {
+	var all []string
+	for _, r := range s.logs.records(t, slog.LevelWarn) {
+		all = append(all, fmt.Sprint(r["msg"], " ", r["hint"]))
+	}
+	return all
+}
+
+// during calls f each 100 ms for d.
+func during(d time.Duration, f func()) {
+	for start := time.Now(); time.Since(start) < d; time.Sleep(100 * time.Millisecond) {
+		f()
+	}
+}
+
+const apiURL = "https://a.test/"

@@ -36,18 +36,18 @@ var shapes = []shape{
 // hints are what a text has of the literals that the expressions need.
 type hints struct {
 	folded   string
-	longWord bool // as long as the shortest key with a prefix
+	longWord bool // as long as a key with a prefix
 }
 
 func hintsOf(text string) *hints {
-	const shortest = len("sk") + 10
+	const key = len("sk") + 10
 	h := &hints{folded: fold(text)}
 	run := 0
 	for i := 0; i < len(text) && !h.longWord; i++ {
 		if run++; !isWord(text[i]) && text[i] != '.' && text[i] != '-' {
 			run = 0
 		}
-		h.longWord = run >= shortest
+		h.longWord = run >= key
 	}
 	return h
 }
@@ -112,9 +112,12 @@ func foldByte(c byte) byte {
 	return c
 }
 
+// shortest is the length from which on a secret is looked for: a letter is in every text.
+const shortest = 3
+
 // replaceFolded replaces the secret in text, in any case.
 func replaceFolded(text, secret string) string {
-	if secret == "" || len(secret) > len(text) {
+	if len(secret) < shortest || len(secret) > len(text) {
 		return text
 	}
 	folded, secret := fold(text), fold(secret)
