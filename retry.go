@@ -41,7 +41,7 @@ const (
 
 // giveUp notes why there is no retry.
 func (r *rejectedRequest) giveUp(why NotRetried, err error) bool {
-	r.NotRetried, r.Err = why, err
+	r.NotRetried, r.Err, r.Predecessor = why, err, false
 	return false
 }
 
