@@ -1047,3 +1047,232 @@ func during(d time.Duration, f func()) {
 }
 
 const apiURL = "https://a.test/"
+
+// A fixture is a Transport with an issuer and servers in memory, for tests in fake
+// time. The issuer returns T1, T2, T3 …, and each server accepts the tokens that were
+// issued and not revoked.
+type fixture struct {
+	t    testing.TB
+	rt   *reauth.Transport
+	cred *reauth.Credential
+	log  *journal // of the Transport and the Credential
+
+	mu      sync.Mutex                                                  // guards all below
+	life    time.Duration                                               // from the issue to Expiry; zero: no Expiry
+	takes   time.Duration                                               // how long the issuer takes
+	lag     time.Duration                                               // how late servers learn of a token
+	issue   func(n int, stale reauth.Stale) (reauth.Token, error)       // nil: Tn
+	serve   func(req *http.Request, token string) (resp *http.Response) // nil, or a nil response: as said above
+	calls   []issuerCall
+	sent    []string // host and path, a blank, the token
+	issued  map[string]time.Time
+	revoked map[string]bool
+}
+
+type issuerCall struct {
+	at    time.Time
+	stale reauth.Stale
+}
+
+// newFixture returns a fixture whose Credential holds no token. There is no delay
+// before a retry.
+func newFixture(t testing.TB) *fixture {
+	f := &fixture{t: t, log: &journal{}, issued: map[string]time.Time{}, revoked: map[string]bool{}}
+	f.cred = &reauth.Credential{Refresher: f, Logger: f.log.logger()}
+	f.rt = &reauth.Transport{Base: roundTripFunc(f.roundTrip), Credential: f.cred, RetryWait: -1, Logger: f.log.logger()}
+	return f
+}
+
+// Refresh is the issuer.
+func (f *fixture) Refresh(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
+	f.mu.Lock()
+	f.calls = append(f.calls, issuerCall{time.Now(), stale})
+	n, issue, takes, life := len(f.calls), f.issue, f.takes, f.life
+	f.mu.Unlock()
+	time.Sleep(takes)
+	tok := reauth.Token{AccessToken: fmt.Sprint("T", n)}
+	if life != 0 {
+		tok.Expiry = time.Now().Add(life)
+	}
+	var err error
+	if issue != nil {
+		tok, err = issue(n, stale)
+	}
+	if err == nil {
+		f.know(tok.AccessToken)
+	}
+	return tok, err
+}
+
+// know has the servers accept a token.
+func (f *fixture) know(token string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.issued[token]; !ok {
+		f.issued[token] = time.Now()
+	}
+}
+
+// set calls Set with a token that the servers know.
+func (f *fixture) set(tok reauth.Token) {
+	f.t.Helper()
+	f.know(tok.AccessToken)
+	require.NoError(f.t, f.cred.Set(context.Background(), tok))
+}
+
+// change changes fields.
+func (f *fixture) change(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// revoke has the servers reject all tokens that were issued.
+func (f *fixture) revoke() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for token := range f.issued {
+		f.revoked[token] = true
+	}
+}
+
+// valid reports whether a server accepts the token.
+func (f *fixture) valid(token string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at, ok := f.issued[token]
+	return ok && !f.revoked[token] && time.Since(at) >= f.lag
+}
+
+func (f *fixture) roundTrip(req *http.Request) (*http.Response, error) {
+	token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
+	f.mu.Lock()
+	f.sent = append(f.sent, req.URL.Host+strings.TrimSuffix(req.URL.Path, "/")+" "+token)
+	serve := f.serve
+	f.mu.Unlock()
+	if serve != nil {
+		if resp := serve(req, token); resp != nil {
+			return resp, nil
+		}
+	}
+	if !f.valid(token) {
+		return invalidToken(req), nil
+	}
+	return answer(req, http.StatusOK, "fine"), nil
+}
+
+// invalidToken is the 401 of RFC 6750.
+func invalidToken(req *http.Request) *http.Response {
+	return answer(req, http.StatusUnauthorized, "", "WWW-Authenticate", `Bearer error="invalid_token"`)
+}
+
+// A reply is what became of a request.
+type reply struct {
+	status  int
+	took    time.Duration
+	outcome reauth.Outcome
+	err     error
+}
+
+// refreshError returns why there was no retry or no response.
+func (r reply) refreshError(t testing.TB) *reauth.RefreshError {
+	t.Helper()
+	var failure *reauth.RefreshError
+	if !errors.As(r.outcome.Err, &failure) {
+		t.Fatalf("want a *RefreshError, got %v", r.outcome.Err)
+	}
+	return failure
+}
+
+// get sends a GET. It is safe for concurrent use.
+func (f *fixture) get(url string) reply {
+	f.t.Helper()
+	return f.send(context.Background(), http.MethodGet, url, nil)
+}
+
+func (f *fixture) send(ctx context.Context, method, url string, body io.Reader) reply {
+	f.t.Helper()
+	ctx, outcome := reauth.WithOutcome(ctx)
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		f.t.Error(err)
+		return reply{err: err}
+	}
+	at := time.Now()
+	resp, err := f.rt.RoundTrip(req)
+	r := reply{took: time.Since(at), outcome: outcome(), err: err}
+	if err == nil {
+		r.status = resp.StatusCode
+		_ = resp.Body.Close()
+	}
+	return r
+}
+
+// refreshes returns how often the issuer was called.
+func (f *fixture) refreshes() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
+// refreshesSince returns how often the issuer was called from a time on.
+func (f *fixture) refreshesSince(t time.Time) (n int) {
+	for _, at := range f.refreshTimes() {
+		if !at.Before(t) {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *fixture) refreshTimes() (all []time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, call := range f.calls {
+		all = append(all, call.at)
+	}
+	return all
+}
+
+// stale returns what the latest call of the issuer was given.
+func (f *fixture) stale() reauth.Stale {
+	f.t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	require.NotEmpty(f.t, f.calls)
+	return f.calls[len(f.calls)-1].stale
+}
+
+// sends returns what was sent since it was called last.
+func (f *fixture) sends() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := f.sent
+	f.sent = nil
+	return all
+}
+
+// warnings returns the records of level Warn with the message, as maps.
+func (f *fixture) warnings(msg string) (all []map[string]any) {
+	f.t.Helper()
+	for _, r := range f.log.records(f.t, slog.LevelWarn) {
+		if r["msg"] == msg {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// busiest returns how many of the times fall into the busiest span d.
+func busiest(times []time.Time, d time.Duration) (most int) {
+	for i := range times {
+		n := 0
+		for _, at := range times[i:] {
+			if at.Sub(times[i]) < d {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}

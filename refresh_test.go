@@ -282,7 +282,7 @@ func TestAnswerLostIsWaitedOut(t *testing.T) {
 			case n == 1:
 				return reauth.Token{}, reauth.AnswerLost(errCut)
 			case time.Since(stale.AnswerLostAt) < time.Minute:
-				return reauth.Token{}, retryAfterError(10 * time.Second)
+				return reauth.Token{}, &retryAfterError{10 * time.Second}
 			}
 			return reauth.Token{}, errCut
 		}
@@ -452,7 +452,7 @@ func TestRefreshByACredential(t *testing.T) {
 		inner := newSite()
 		inner.refresh = func(n int, _ reauth.Stale) (reauth.Token, error) {
 			if n == 2 {
-				return reauth.Token{}, retryAfterError(time.Hour)
+				return reauth.Token{}, &retryAfterError{time.Hour}
 			}
 			return reauth.Token{AccessToken: fmt.Sprint("T", n)}, nil
 		}
