@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"golang.org/x/oauth2"
-	"k8s.io/client-go/transport"
+	clientgo "k8s.io/client-go/transport"
 
 	"github.com/reauth-go/reauth"
 )
@@ -24,89 +23,58 @@ import (
 // A peer is a way to attach a token to the requests that go to base.
 type peer struct {
 	name   string
-	module string // whose version the table shows
+	module string // the table shows its version; "": none
 	wrap   func(base http.RoundTripper, i *issuer) http.RoundTripper
 }
 
 var (
-	base  = peer{"base", "", func(base http.RoundTripper, _ *issuer) http.RoundTripper { return base }}
-	least = peer{"floor", "", func(base http.RoundTripper, i *issuer) http.RoundTripper {
-		return &floor{base, "Bearer " + i.token(), time.Now().Add(lifetime)}
-	}}
-
-	ours        = peer{"reauth", "", reauthWith(lifetime, 0)}
-	oursOrigins = peer{"reauth", "", func(base http.RoundTripper, i *issuer) http.RoundTripper {
-		t := reauthWith(lifetime, 0)(base, i).(*reauth.Transport)
-		t.Origins = []string{"https://files.example.com", "https://api.example.com"}
-		return t
-	}}
-	oursNoExpiry  = peer{"reauth, no expiry", "", reauthWith(0, 0)}
-	oursAtOnce    = peer{"reauth", "", reauthWith(lifetime, -1)}
+	baseOnly      = peer{"base", "", func(base http.RoundTripper, _ *issuer) http.RoundTripper { return base }}
+	leastWork     = peer{"floor", "", wrapFloor}
+	ours          = peer{"reauth", "", transport(options{lifetime: lifetime})}
+	oursNoExpiry  = peer{"reauth, no expiry", "", transport(options{})}
+	oursNoWait    = peer{"reauth", "", transport(options{lifetime: lifetime, retryWait: -1})}
+	oursOrigins   = peer{"reauth", "", transport(options{lifetime: lifetime, origins: []string{"https://login.example.com", "https://api.example.com"}})}
 	xoauth2       = peer{"x/oauth2", "golang.org/x/oauth2", wrapOAuth2}
 	az            = peer{"azcore", "github.com/Azure/azure-sdk-for-go/sdk/azcore", azcoreWith(nil)}
 	azOnChallenge = peer{"azcore, OnChallenge", az.module, azcoreWith(authenticateAgain)}
 	clientGo      = peer{"client-go", "k8s.io/client-go", wrapClientGo}
 	google        = peer{"google/auth", "cloud.google.com/go/auth", wrapGoogle}
-	twoSends      = peer{"base", "", func(base http.RoundTripper, i *issuer) http.RoundTripper { return &twoSendsByHand{base, i, i.token()} }}
+	leastRecovery = peer{"base", "", func(base http.RoundTripper, i *issuer) http.RoundTripper { return &recoverer{base, i, i.token()} }}
 )
 
-// A floor is the least that keeps the promises: a look at the context for what it says to
-// this package, a look at the clock, a pass over the headers for a credential and a
-// placeholder, a copy of the request and of its header, and a value. It serves requests
-// that have no credential, and a token that does not expire meanwhile.
-type floor struct {
-	base   http.RoundTripper
-	value  string
-	expiry time.Time
+// options are the fields of a Transport and its Credential that differ between
+// the rows.
+type options struct {
+	lifetime  time.Duration // zero: tokens have no expiry
+	retryWait time.Duration // as in Transport
+	origins   []string      // as in Transport
 }
 
-type floorKey struct{}
-
-type floorRequest struct {
-	http.Request
-	value [1]string
-}
-
-func (f *floor) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Context().Value(floorKey{}) != nil || !time.Now().Before(f.expiry) {
-		return nil, errors.New("the floor does not serve this request")
-	}
-	for k, vv := range req.Header {
-		if len(k) == len("Authorization") && strings.EqualFold(k, "Authorization") {
-			return nil, errors.New("the floor does not serve this request")
-		}
-		for _, v := range vv {
-			if len(v) >= len(reauth.Placeholder) && strings.Contains(v, reauth.Placeholder) {
-				return nil, errors.New("the floor does not serve this request")
-			}
-		}
-	}
-	out := &floorRequest{Request: *req, value: [1]string{f.value}}
-	out.Header = maps.Clone(req.Header)
-	out.Header["Authorization"] = out.value[:]
-	return f.base.RoundTrip(&out.Request)
-}
-
-// reauthWith returns a Transport whose log goes nowhere, as no peer has one. The
-// peers do not wait before they send again; neither does it if wait is negative. Tokens
-// are revoked without end, so that there is no limit of refreshes.
-func reauthWith(lifetime, wait time.Duration) func(http.RoundTripper, *issuer) http.RoundTripper {
+// transport returns the peer that the options describe. Its log is discarded, as
+// no other peer has one.
+func transport(o options) func(http.RoundTripper, *issuer) http.RoundTripper {
 	return func(base http.RoundTripper, i *issuer) http.RoundTripper {
-		silent := slog.New(slog.DiscardHandler)
 		return &reauth.Transport{
-			Base:      base,
-			RetryWait: wait,
-			Logger:    silent,
-			Credential: &reauth.Credential{Logger: silent, RefreshEvery: -1, Refresher: reauth.RefresherFunc(
-				func(context.Context, reauth.Stale) (reauth.Token, error) {
-					tok := reauth.Token{AccessToken: i.token()}
-					if lifetime > 0 {
-						tok.Expiry = time.Now().Add(lifetime)
-					}
-					return tok, nil
-				})},
+			Base:       base,
+			RetryWait:  o.retryWait,
+			Origins:    o.origins,
+			Logger:     silent,
+			Credential: &reauth.Credential{Logger: silent, RefreshEvery: -1, Refresher: refresher(i, o.lifetime)},
 		}
 	}
+}
+
+var silent = slog.New(slog.DiscardHandler)
+
+// refresher returns the issuer as a Refresher.
+func refresher(i *issuer, lifetime time.Duration) reauth.Refresher {
+	return reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+		tok := reauth.Token{AccessToken: i.token()}
+		if lifetime > 0 {
+			tok.Expiry = time.Now().Add(lifetime)
+		}
+		return tok, nil
+	})
 }
 
 // An oauth2Source is what x/oauth2 and client-go take.
@@ -120,11 +88,11 @@ func wrapOAuth2(base http.RoundTripper, i *issuer) http.RoundTripper {
 	return &oauth2.Transport{Base: base, Source: oauth2.ReuseTokenSource(nil, oauth2Source{i})}
 }
 
-// wrapClientGo is how client-go has its own token sources wrapped, where a 401
-// is to be noticed (TokenSourceWrapTransport and
-// NewBearerAuthWithRefreshRoundTripper do not look at it).
+// wrapClientGo wraps base as client-go wraps it for its own token sources. Of its
+// wrappers, this one notices a 401: TokenSourceWrapTransport and
+// NewBearerAuthWithRefreshRoundTripper do not.
 func wrapClientGo(base http.RoundTripper, i *issuer) http.RoundTripper {
-	return transport.ResettableTokenSourceWrapTransport(transport.NewCachedTokenSource(oauth2Source{i}))(base)
+	return clientgo.ResettableTokenSourceWrapTransport(clientgo.NewCachedTokenSource(oauth2Source{i}))(base)
 }
 
 type googleProvider struct{ *issuer }
@@ -133,7 +101,7 @@ func (p googleProvider) Token(context.Context) (*auth.Token, error) {
 	return &auth.Token{Value: p.token(), Type: "Bearer", Expiry: time.Now().Add(lifetime)}, nil
 }
 
-// wrapGoogle leaves the telemetry out, which would be most of what is measured.
+// wrapGoogle disables the telemetry, whose cost exceeds that of the token.
 func wrapGoogle(base http.RoundTripper, i *issuer) http.RoundTripper {
 	client, err := httptransport.NewClient(&httptransport.Options{
 		BaseRoundTripper: base,
@@ -152,10 +120,11 @@ func (c azCredential) GetToken(context.Context, policy.TokenRequestOptions) (azc
 	return azcore.AccessToken{Token: c.token(), ExpiresOn: time.Now().Add(lifetime)}, nil
 }
 
-// An azPipeline is azcore as a RoundTripper. To make its own kind of request is
-// part of what a call costs.
+// An azPipeline is azcore as a RoundTripper. Making its own kind of request is
+// part of the cost of a call.
 type azPipeline struct{ runtime.Pipeline }
 
+// RoundTrip implements http.RoundTripper.
 func (p azPipeline) RoundTrip(req *http.Request) (*http.Response, error) {
 	r, err := runtime.NewRequestFromRequest(req)
 	if err != nil {
@@ -168,9 +137,9 @@ type azTransport struct{ http.RoundTripper }
 
 func (t azTransport) Do(req *http.Request) (*http.Response, error) { return t.RoundTrip(req) }
 
-// azcoreWith returns the pipeline that SDKs make, the policy in the place that
-// they give it, without retries and without the telemetry that would write into
-// the caller's request.
+// azcoreWith returns the pipeline that SDKs make, with the policy in the same
+// place. Retries are off. Telemetry, which modifies the caller's request, is off
+// too.
 func azcoreWith(onChallenge func(*policy.Request, *http.Response, func(policy.TokenRequestOptions) error) error) func(http.RoundTripper, *issuer) http.RoundTripper {
 	return func(base http.RoundTripper, i *issuer) http.RoundTripper {
 		bearer := runtime.NewBearerTokenPolicy(azCredential{i}, azScopes, &policy.BearerTokenOptions{
@@ -188,31 +157,51 @@ func azcoreWith(onChallenge func(*policy.Request, *http.Response, func(policy.To
 
 var azScopes = []string{"https://api.example.com/.default"}
 
-// authenticateAgain is the least that azcore's documentation has a client write
-// for challenges other than its own: the policy has marked the token as expired
-// before it calls.
+// authenticateAgain is the least that a client must write for challenges other
+// than azcore's own, according to its documentation. The policy marks the token
+// as expired before the call.
 func authenticateAgain(_ *policy.Request, _ *http.Response, authenticate func(policy.TokenRequestOptions) error) error {
 	return authenticate(policy.TokenRequestOptions{Scopes: azScopes})
 }
 
-// twoSendsByHand is the least that a recovery can cost: two sends and a refresh. It
-// serves one caller.
-type twoSendsByHand struct {
+// A recoverer does the least that a recovery needs: two sends and a refresh. It
+// is not safe for concurrent use.
+type recoverer struct {
 	base   http.RoundTripper
 	issuer *issuer
 	token  string
 }
 
-func (h *twoSendsByHand) RoundTrip(req *http.Request) (*http.Response, error) {
+// RoundTrip implements http.RoundTripper.
+func (r *recoverer) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer req.Header.Del("Authorization")
-	req.Header.Set("Authorization", "Bearer "+h.token)
-	resp, err := h.base.RoundTrip(req)
+	req.Header.Set("Authorization", "Bearer "+r.token)
+	resp, err := r.base.RoundTrip(req)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
 	_, _ = io.Copy(io.Discard, resp.Body)
 	_ = resp.Body.Close()
-	h.token = h.issuer.token()
-	req.Header.Set("Authorization", "Bearer "+h.token)
-	return h.base.RoundTrip(req)
+	r.token = r.issuer.token()
+	req.Header.Set("Authorization", "Bearer "+r.token)
+	return r.base.RoundTrip(req)
+}
+
+// slug returns a peer's name for go test -bench.
+func (p peer) slug() string {
+	return strings.NewReplacer(", ", "-", " ", "-", "/", "-").Replace(p.name)
+}
+
+// title returns the peer's name with its version.
+func (p peer) title() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || p.module == "" {
+		return p.name
+	}
+	for _, m := range info.Deps {
+		if m.Path == p.module {
+			return p.name + " (" + m.Version + ")"
+		}
+	}
+	return p.name
 }

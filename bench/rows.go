@@ -3,42 +3,68 @@ package main
 import (
 	"context"
 	"io"
-	"math/rand/v2"
 	"net/http"
-	"runtime"
-	"strings"
-	"sync"
-	"sync/atomic"
-	"testing"
+	"net/http/httptest"
 	"time"
 )
 
-// A row is what is measured, with those whom it is measured for. The first is
-// the base that the others are held against.
+// A row is a request that is measured with several peers. The first of them is
+// the base.
 type row struct {
-	name  string // for go test -bench, in the words of benchstat
-	title string // for the table
-	peers []peer
-	run   func(*testing.B, peer)
+	name       string // for go test -bench, in the syntax of benchstat
+	title      string // for the tables
+	peers      []peer
+	goroutines int
+	limits     limits
+	setUp      setUp
+}
+
+// A setUp makes a base, and a caller for each of the peers over it. done releases
+// the base.
+type setUp func(peers []peer) (callers []caller, done func())
+
+// A caller returns the function with which one goroutine sends a request.
+type caller func() (send func())
+
+// limits are the most that reauth may cost in a row. Zero means that there is no
+// limit.
+type limits struct {
+	floor   float64 // the time added to the base's, as a ratio to what the floor adds
+	oauth2  float64 // the same, to what x/oauth2 adds
+	request float64 // the time of the whole request, as a ratio to that with x/oauth2
+	allocs  float64 // added to the base's
+	bytes   float64 // added to the base's
 }
 
 var (
-	everybody  = []peer{base, least, ours, oursNoExpiry, xoauth2, az, clientGo, google}
-	bodies     = []peer{base, ours, xoauth2, az, clientGo, google}
-	listed     = []peer{base, least, oursOrigins, xoauth2}
-	recovering = []peer{twoSends, oursAtOnce, xoauth2, az, azOnChallenge, clientGo, google}
-	crowds     = []peer{ours, xoauth2, az, azOnChallenge, clientGo, google}
+	freshPeers    = []peer{baseOnly, leastWork, ours, oursNoExpiry, xoauth2, az, clientGo, google}
+	originsPeers  = []peer{baseOnly, leastWork, oursOrigins, xoauth2}
+	streamPeers   = []peer{baseOnly, leastWork, ours, xoauth2}
+	tlsPeers      = []peer{baseOnly, ours, xoauth2}
+	recoveryPeers = []peer{leastRecovery, oursNoWait, xoauth2, az, azOnChallenge, clientGo, google}
+	rejectedPeers = []peer{ours, xoauth2, az, azOnChallenge, clientGo, google}
 
 	rows = []row{
-		{"fresh/headers=3/goroutines=1/token=1kB", "3 headers", everybody, fresh(3, 1, jwt)},
-		{"fresh/headers=3/goroutines=64/token=1kB", "3 headers, 64 goroutines", everybody, fresh(3, 64, jwt)},
-		{"fresh/headers=11/goroutines=1/token=1kB", "11 headers", everybody, fresh(11, 1, jwt)},
-		{"fresh/headers=11/goroutines=64/token=1kB", "11 headers, 64 goroutines", everybody, fresh(11, 64, jwt)},
-		{"fresh/headers=3/origins=2", "3 headers, 2 Origins listed", listed, fresh(3, 1, jwt)},
-		{"fresh/headers=3/goroutines=1/token=40B", "3 headers, token of 40 bytes", everybody, fresh(3, 1, opaque)},
-		{"stream/size=64KiB", "64 KiB without GetBody", bodies, stream(64 << 10)},
-		{"recovery/callers=1", "one 401 recovered", recovering, recovery},
+		{"fresh/headers=3/goroutines=1/token=1kB", "3 headers", freshPeers, 1,
+			limits{floor: 1.15, oauth2: 0.8, allocs: 3}, fresh(3, jwt)},
+		{"fresh/headers=3/goroutines=64/token=1kB", "3 headers, 64 goroutines", freshPeers, 64,
+			limits{floor: 1.2, oauth2: 0.8, allocs: 3}, fresh(3, jwt)},
+		{"fresh/headers=11/goroutines=1/token=1kB", "11 headers", freshPeers, 1,
+			limits{floor: 1.35}, fresh(11, jwt)},
+		{"fresh/headers=11/goroutines=64/token=1kB", "11 headers, 64 goroutines", freshPeers, 64,
+			limits{}, fresh(11, jwt)},
+		{"fresh/headers=3/goroutines=1/token=40B", "3 headers, token of 40 bytes", freshPeers, 1,
+			limits{}, fresh(3, opaque)},
+		{"fresh/headers=3/goroutines=1/origins=2", "2 Origins listed", originsPeers, 1,
+			limits{floor: 1.35}, fresh(3, jwt)},
+		{"stream/size=64KiB", "64 KiB without GetBody", freshPeers, 1,
+			limits{oauth2: 2.5, allocs: 25, bytes: 3000}, stream(64<<10, true)},
+		{"stream/size=64KiB/length=unknown", "64 KiB of unknown length without GetBody", streamPeers, 1,
+			limits{oauth2: 2.5, allocs: 25, bytes: 3000}, stream(64<<10, false)},
+		{"tls/size=1MiB", "1 MiB over real TLS", tlsPeers, 1,
+			limits{request: 1.2}, streamTLS(1 << 20)},
 	}
+	recoveryRow = row{"recovery/callers=1", "one 401 recovered", recoveryPeers, 1, limits{}, recovery}
 )
 
 // newRequest returns a request with so many headers, none of them a credential.
@@ -56,7 +82,7 @@ func newRequest(headers int) *http.Request {
 	return req
 }
 
-// send sends the request and returns the answer's status.
+// send sends the request and returns the status of the response.
 func send(rt http.RoundTripper, req *http.Request) int {
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
@@ -66,46 +92,70 @@ func send(rt http.RoundTripper, req *http.Request) int {
 	return resp.StatusCode
 }
 
-// fresh is the path that nearly every request takes: the token is good.
-func fresh(headers, goroutines, token int) func(*testing.B, peer) {
-	return func(b *testing.B, p peer) {
-		rt := p.wrap(&api{}, &issuer{size: token})
-		send(rt, newRequest(headers)) // the first token
-		b.ReportAllocs()
-		if goroutines == 1 {
-			req := newRequest(headers)
-			for b.Loop() {
-				send(rt, req)
-			}
-			return
+// fresh sends requests with a token that is good.
+func fresh(headers, token int) setUp {
+	return func(peers []peer) (callers []caller, done func()) {
+		for _, p := range peers {
+			rt := p.wrap(&api{}, &issuer{size: token})
+			callers = append(callers, func() func() {
+				req := newRequest(headers)
+				return func() { send(rt, req) }
+			})
 		}
-		procs := runtime.GOMAXPROCS(0)
-		b.SetParallelism((goroutines + procs - 1) / procs)
-		b.RunParallel(func(pb *testing.PB) {
-			req := newRequest(headers)
-			for pb.Next() {
-				send(rt, req)
-			}
-		})
+		return callers, func() {}
 	}
 }
 
-// stream sends a body that cannot be had twice.
-func stream(size int64) func(*testing.B, peer) {
-	return func(b *testing.B, p peer) {
-		rt := p.wrap(&api{}, &issuer{})
-		send(rt, newRequest(3))
-		req := newRequest(3)
-		b.ReportAllocs()
-		for b.Loop() {
-			r := req.WithContext(req.Context()) // azcore changes the request
-			r.Method, r.ContentLength = http.MethodPost, size
+// stream sends a body that has no GetBody. The request says how long it is, if
+// known is true.
+func stream(size int64, known bool) setUp {
+	return func(peers []peer) (callers []caller, done func()) {
+		length := int64(-1)
+		if known {
+			length = size
+		}
+		for _, p := range peers {
+			callers = append(callers, streamCaller(p.wrap(&api{}, &issuer{}), newRequest(3), size, length))
+		}
+		return callers, func() {}
+	}
+}
+
+// streamTLS sends such a body over TLS to a server in the same process. All peers share
+// one connection.
+func streamTLS(size int64) setUp {
+	return func(peers []peer) (callers []caller, done func()) {
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if n, err := io.Copy(io.Discard, req.Body); n != size || err != nil {
+				w.WriteHeader(http.StatusBadRequest)
+			}
+		}))
+		req, err := http.NewRequest(http.MethodPost, server.URL, nil)
+		if err != nil {
+			panic(err)
+		}
+		for _, p := range peers {
+			callers = append(callers, streamCaller(p.wrap(server.Client().Transport, &issuer{}), req, size, size))
+		}
+		return callers, server.Close
+	}
+}
+
+// streamCaller sends copies of req with a body of that size.
+func streamCaller(rt http.RoundTripper, req *http.Request, size, length int64) caller {
+	return func() func() {
+		return func() {
+			r := req.WithContext(req.Context()) // azcore modifies the request
+			r.Method, r.ContentLength = http.MethodPost, length
 			r.Body = io.NopCloser(io.LimitReader(zeros{}, size))
-			send(rt, r)
+			if status := send(rt, r); status != http.StatusOK {
+				panic(http.StatusText(status))
+			}
 		}
 	}
 }
 
+// zeros is a reader that never ends.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {
@@ -113,100 +163,45 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// recovery revokes the token before each request. Who does not recover is
-// skipped.
-func recovery(b *testing.B, p peer) {
-	if cured, later := recovers(p); !cured {
-		b.Skip(verdict(cured, later))
+// recovery revokes the token before each request.
+func recovery(peers []peer) (callers []caller, done func()) {
+	for _, p := range peers {
+		i := &issuer{}
+		rt := p.wrap(&api{issuer: i}, i)
+		req := newRequest(3)
+		send(rt, req)
+		callers = append(callers, func() func() {
+			return func() {
+				i.revoke()
+				if status := send(rt, req); status != http.StatusOK {
+					panic(p.name + ": " + http.StatusText(status))
+				}
+			}
+		})
 	}
-	i := &issuer{}
-	rt := p.wrap(&api{issuer: i}, i)
-	req := newRequest(3)
-	send(rt, req)
-	b.ReportAllocs()
-	for b.Loop() {
-		i.revoke()
-		if status := send(rt, req); status != http.StatusOK {
-			b.Fatalf("%s: %d", p.name, status)
-		}
-	}
+	return callers, func() {}
 }
 
 // recovers reports whether a request whose token was revoked succeeds, and
 // whether the next one does.
-func recovers(p peer) (cured, later bool) {
+func recovers(p peer) (first, next bool) {
 	i := &issuer{}
 	rt := p.wrap(&api{issuer: i}, i)
 	send(rt, newRequest(3))
 	i.revoke()
-	time.Sleep(time.Millisecond) // client-go goes by the clock
-	cured = send(rt, newRequest(3)) == http.StatusOK
-	later = send(rt, newRequest(3)) == http.StatusOK
-	return cured, later
+	time.Sleep(time.Millisecond) // client-go compares times
+	first = send(rt, newRequest(3)) == http.StatusOK
+	next = send(rt, newRequest(3)) == http.StatusOK
+	return first, next
 }
 
-// verdict says it in words.
-func verdict(cured, later bool) string {
+// verdict describes the results of recovers.
+func verdict(first, next bool) string {
 	switch {
-	case cured:
+	case first:
 		return "yes"
-	case later:
-		return "no: returns the 401, the next request is fine"
+	case next:
+		return "no: returns the 401, the next request succeeds"
 	}
 	return "no: returns the 401, until the token expires"
-}
-
-// A crowd is what became of many callers with one revoked token.
-type crowd struct {
-	refreshes int64
-	failed    int64
-	last      time.Duration // until the last was answered
-}
-
-// The crowd's callers, and how long its refresh and its sends take. Some sends
-// take longer than the refresh, as in life: their 401 arrives when all is well
-// again.
-const (
-	callers     = 1000
-	refreshTime = 20 * time.Millisecond
-	minSend     = 5 * time.Millisecond
-	maxSend     = 50 * time.Millisecond
-)
-
-// stampede has all callers send at once, with a token that was just revoked.
-func stampede(p peer, callers int) crowd {
-	i := &issuer{}
-	a := &api{issuer: i}
-	rt := p.wrap(a, i)
-	send(rt, newRequest(3))
-	i.revoke()
-	i.calls.Store(0)
-	i.takes = refreshTime
-	// No 401 before the last caller has sent: all of them with the dead token.
-	var sends, failed atomic.Int64
-	gate := make(chan struct{})
-	var start time.Time
-	a.takes = func() time.Duration {
-		if sends.Add(1) == int64(callers) {
-			start = time.Now()
-			close(gate)
-		}
-		<-gate
-		return minSend + rand.N(maxSend-minSend)
-	}
-	var all sync.WaitGroup
-	for range callers {
-		all.Go(func() {
-			if send(rt, newRequest(3)) != http.StatusOK {
-				failed.Add(1)
-			}
-		})
-	}
-	all.Wait()
-	return crowd{i.calls.Load(), failed.Load(), time.Since(start)}
-}
-
-// slug returns a peer's name for go test -bench.
-func (p peer) slug() string {
-	return strings.NewReplacer(", ", "-", " ", "-", "/", "-").Replace(p.name)
 }

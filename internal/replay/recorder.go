@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	chunkSize = 8 << 10
+	chunkSize = 16 << 10
 	maxAhead  = 64 << 10 // how far the source is read ahead of the first send
 	maxEmpty  = 100      // Reads in a row that return neither bytes nor an error
 )
@@ -37,21 +37,22 @@ type recorder struct {
 	mu      sync.Mutex
 	changed sync.Cond // of anything below
 	state   state
-	record  []*chunk // from the beginning of the body, or what was not read yet
-	next    position // of the send that reads
-	size    int64    // bytes that were read from src into the record
-	taken   int64    // bytes that the first send read
-	running bool     // the goroutine exists
-	reading bool     // a Read of src is in progress
-	filling *chunk   // into which the goroutine reads
-	wanted  bool     // the first send waits for bytes
-	resting bool     // the goroutine waits until half of what is ahead was sent
-	tooMany bool     // more than limit was read: there can be no retry
-	err     error    // how src ended
-	panicky any      // the value of a panic of src.Read
-	closed  [2]bool  // by the first send, and by the retry
+	record  []*chunk  // from the beginning of the body, or what was not read yet
+	next    position  // of the send that reads
+	size    int64     // bytes that were read from src into the record
+	taken   int64     // bytes that the first send read
+	running bool      // the goroutine exists
+	reading bool      // a Read of src is in progress
+	filling *chunk    // into which the goroutine reads
+	lent    [2]*chunk // which WriteTo of a send writes
+	wanted  bool      // the first send waits for bytes
+	resting bool      // the goroutine waits until half of what is ahead was sent
+	tooMany bool      // more than limit was read: there can be no retry
+	err     error     // how src ended
+	panicky any       // the value of a panic of src.Read
+	closed  [2]bool   // by the first send, and by the retry
 
-	room [10]*chunk // the first memory of record
+	room [6]*chunk // the first memory of record
 
 	once sync.Once // closes src
 }
@@ -128,29 +129,90 @@ type sendBody struct {
 // Read reads the record, and then the source. A panic of the source's Read is raised
 // here, where it would be without a recorder.
 func (b sendBody) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
 	r := b.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	recorded, err := r.awaitLocked(b.send)
+	switch {
+	case err != nil:
+		return 0, err
+	case recorded:
+		return r.copyLocked(p), nil
+	}
+	return r.readLocked(p)
+}
+
+// WriteTo writes the record, chunk by chunk without a copy, and then the source.
+func (b sendBody) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		piece, err := b.borrow()
+		if err == io.EOF {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		} else if piece == nil {
+			break
+		}
+		m, err := w.Write(piece)
+		if n += int64(m); err != nil {
+			b.giveBack()
+			return n, err
+		}
+	}
+	rest, err := io.Copy(w, struct{ io.Reader }{b})
+	return n + rest, err
+}
+
+// borrow returns the next bytes of the record, or nil if the send reads the source
+// itself. Their chunk is not used for anything else until the next call, or giveBack.
+func (b sendBody) borrow() ([]byte, error) {
+	r := b.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lent[b.send] != nil {
+		r.lent[b.send] = nil
+		r.discardLocked()
+	}
+	recorded, err := r.awaitLocked(b.send)
+	if err != nil || !recorded {
+		return nil, err
+	}
+	c := r.record[r.next.chunk]
+	piece := c.b[r.next.byte:c.n]
+	r.next.byte = c.n
+	r.lent[b.send] = c
+	r.takenLocked(len(piece))
+	return piece, nil
+}
+
+func (b sendBody) giveBack() {
+	b.r.mu.Lock()
+	defer b.r.mu.Unlock()
+	b.r.lent[b.send] = nil
+	b.r.discardLocked()
+}
+
+// awaitLocked waits until there are bytes of the record for the send, or the send may
+// read the source itself. It returns how the body ends.
+func (r *recorder) awaitLocked(send int) (recorded bool, err error) {
 	for {
 		switch {
-		case b.send == 0 && r.state == replaying:
-			return 0, errSuperseded
-		case r.closed[b.send]:
-			return 0, http.ErrBodyReadAfterClose
-		case len(p) == 0:
-			return 0, nil
-		}
-		if n := r.copyLocked(p); n > 0 {
-			return n, nil
-		}
-		switch {
+		case send == 0 && r.state == replaying:
+			return false, errSuperseded
+		case r.closed[send]:
+			return false, http.ErrBodyReadAfterClose
+		case r.availableLocked():
+			return true, nil
 		case r.reading:
 			r.wanted = true
 			r.changed.Wait()
 		case r.panicky != nil:
 			panic(r.panicky)
 		case r.err != nil:
-			return 0, r.err
+			return false, r.err
 		case r.state == recording && !r.tooMany:
 			r.wanted = true
 			if !r.running {
@@ -161,9 +223,17 @@ func (b sendBody) Read(p []byte) (int, error) {
 			}
 			r.changed.Wait()
 		default:
-			return r.readLocked(p)
+			return false, nil
 		}
 	}
+}
+
+// availableLocked reports whether there are bytes of the record to read.
+func (r *recorder) availableLocked() bool {
+	if r.next.chunk < len(r.record) && r.next.byte == chunkSize {
+		r.next = position{r.next.chunk + 1, 0}
+	}
+	return r.next.chunk < len(r.record) && r.next.byte < r.record[r.next.chunk].n
 }
 
 // Close closes the source, unless the retry may still read it. A Read in progress ends.
@@ -187,26 +257,26 @@ func (b sendBody) Close() error {
 
 // copyLocked copies bytes of the record to the send that reads.
 func (r *recorder) copyLocked(p []byte) (n int) {
-	for n < len(p) && r.next.chunk < len(r.record) {
+	for n < len(p) && r.availableLocked() {
 		c := r.record[r.next.chunk]
 		m := copy(p[n:], c.b[r.next.byte:c.n])
 		n += m
 		r.next.byte += m
-		if r.next.byte < c.n || c.n < chunkSize && r.next.chunk == len(r.record)-1 {
-			break // p is full, or more may come into this chunk
-		}
-		r.next = position{r.next.chunk + 1, 0}
 	}
-	if n > 0 && r.state == recording {
-		r.taken += int64(n)
-		if r.running && !r.reading && r.size-r.taken <= maxAhead/2 {
-			r.changed.Broadcast()
-		}
-	}
-	if n > 0 && (r.state != recording || r.tooMany) {
-		r.discardLocked()
-	}
+	r.takenLocked(n)
+	r.discardLocked()
 	return n
+}
+
+// takenLocked notes that the send has got n bytes. There may be room to read ahead.
+func (r *recorder) takenLocked(n int) {
+	if r.state != recording {
+		return
+	}
+	r.taken += int64(n)
+	if r.running && !r.reading && r.size-r.taken <= maxAhead/2 {
+		r.changed.Broadcast()
+	}
 }
 
 // readLocked reads the source for the send that has it to itself.
@@ -229,9 +299,10 @@ func (r *recorder) discardLocked() {
 	if r.state == recording && !r.tooMany {
 		return
 	}
+	r.availableLocked() // steps over a chunk that was read to its end
 	kept := r.record[:0]
 	for i, c := range r.record {
-		if i >= r.next.chunk || c == r.filling {
+		if i >= r.next.chunk || c == r.filling || c == r.lent[0] || c == r.lent[1] {
 			kept = append(kept, c)
 			continue
 		}
