@@ -30,7 +30,7 @@ func (t *Transport) finish(req *http.Request, resp *http.Response, o *Outcome) {
 func (t *Transport) log(ctx context.Context, req *http.Request, o *Outcome) {
 	l := logger(t.Logger)
 	switch {
-	case o.Withheld == WithheldOwnHeader && o.Rejection.Reason != "":
+	case o.Withheld == WithheldOwnCredential && o.Rejection.Reason != "":
 		if !t.warnedOwn.Swap(true) { // not a sync.Once, which would be locked while the record is written
 			l.LogAttrs(ctx, slog.LevelWarn, "reauth: a request with a credential of its own was rejected, and is not retried",
 				append(t.attrs(req, o), slog.String("hint", "remove "+t.credentialName()+" from the request, or the key from the options and the environment of the SDK; or give the SDK reauth.Placeholder; or set Transport.Override"))...)

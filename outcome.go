@@ -58,28 +58,28 @@ func OutcomeOf(resp *http.Response) (Outcome, bool) {
 type Withheld string
 
 const (
-	WithheldAsked     Withheld = "asked"      // the context is that of WithoutToken
-	WithheldRefresh   Withheld = "refresh"    // the request is part of a refresh of the same Credential
-	WithheldTrace     Withheld = "trace"      // a TRACE request must not carry credentials (RFC 9110 §9.3.8)
-	WithheldOrigin    Withheld = "origin"     // Transport.Origins does not list the origin
-	WithheldRedirect  Withheld = "redirect"   // the request was redirected from, or through, another origin
-	WithheldHost      Withheld = "host"       // the request's Host is another host than its URL's
-	WithheldScheme    Withheld = "scheme"     // the URL's scheme is neither https nor http, or the URL has no host
-	WithheldOwnHeader Withheld = "credential" // the request has a credential of its own
+	WithheldAsked         Withheld = "asked"      // the context is that of WithoutToken
+	WithheldRefresh       Withheld = "refresh"    // the request is part of a refresh of the same Credential
+	WithheldTrace         Withheld = "trace"      // a TRACE request must not carry credentials (RFC 9110 §9.3.8)
+	WithheldOrigin        Withheld = "origin"     // Transport.Origins does not list the origin
+	WithheldRedirect      Withheld = "redirect"   // the request was redirected from, or through, another origin
+	WithheldHost          Withheld = "host"       // the request's Host is another host than its URL's
+	WithheldScheme        Withheld = "scheme"     // the URL's scheme is neither https nor http, or the URL has no host
+	WithheldOwnCredential Withheld = "credential" // the request has a credential of its own
 )
 
 // Text returns the sentence for w, or "" if w is empty or unknown.
 func (w Withheld) Text() string { return withheldText[w] }
 
 var withheldText = map[Withheld]string{
-	WithheldAsked:     "the caller asked for no token",
-	WithheldRefresh:   "the request is part of a refresh of the same Credential",
-	WithheldTrace:     "a TRACE request must not carry credentials",
-	WithheldOrigin:    "the origin is not listed in Transport.Origins",
-	WithheldRedirect:  "the request was redirected from, or through, another origin",
-	WithheldHost:      "the Host of the request is another host than its URL's",
-	WithheldScheme:    "the URL has no host, or a scheme other than https and http",
-	WithheldOwnHeader: "the request has a credential of its own",
+	WithheldAsked:         "the caller asked for no token",
+	WithheldRefresh:       "the request is part of a refresh of the same Credential",
+	WithheldTrace:         "a TRACE request must not carry credentials",
+	WithheldOrigin:        "the origin is not listed in Transport.Origins",
+	WithheldRedirect:      "the request was redirected from, or through, another origin",
+	WithheldHost:          "the Host of the request is another host than its URL's",
+	WithheldScheme:        "the URL has no host, or a scheme other than https and http",
+	WithheldOwnCredential: "the request has a credential of its own",
 }
 
 // NotRetried says why a rejected request was not sent again.

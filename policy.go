@@ -55,7 +55,7 @@ func (t *Transport) permit(req *http.Request, v *contextValue, own []string) (*C
 		}
 	}
 	if !t.Override && t.hasOwnCredential(own, cred) {
-		return nil, WithheldOwnHeader, nil
+		return nil, WithheldOwnCredential, nil
 	}
 	return cred, "", insecure
 }
@@ -138,6 +138,9 @@ func parseOrigins(list []string) ([]origin.Origin, error) {
 // holds nor held.
 func (t *Transport) hasOwnCredential(own []string, cred *Credential) bool {
 	return slices.ContainsFunc(own, func(v string) bool {
+		if cred.knows(v) { // also a token with a blank in it
+			return false
+		}
 		v = withoutScheme(v)
 		empty := v == "" || v == Placeholder || t.scheme != "" && strings.EqualFold(v, t.scheme)
 		return !empty && !cred.knows(v)
@@ -151,7 +154,9 @@ func (t *Transport) hasOurs(values []string) bool {
 	return t.CredentialFor == nil && slices.ContainsFunc(values, t.isOurs)
 }
 
-func (t *Transport) isOurs(v string) bool { return t.Credential.knows(withoutScheme(v)) }
+func (t *Transport) isOurs(v string) bool {
+	return t.Credential.knows(v) || t.Credential.knows(withoutScheme(v))
+}
 
 // ownCredentials returns what the request has where the token goes.
 func (t *Transport) ownCredentials(req *http.Request) []string {

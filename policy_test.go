@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -917,4 +918,287 @@ func TestErrInsecureNamesTheOrigin(t *testing.T) {
 		get(t, &reauth.Transport{Base: wire, Credential: cred, Origins: []string{entry}, Logger: discard}, rawURL)
 		assert.Equal(t, []http.Header{{"Authorization": {"Bearer " + secToken}}}, wire.sent, entry)
 	}
+}
+
+// querySite has a Transport that sends the token in a query parameter, and the URLs that
+// were sent.
+func querySite(t *testing.T) (*site, *[]string) {
+	s := newSite()
+	var urls []string
+	require.NoError(t, s.cred.Set(t.Context(), reauth.Token{AccessToken: "to/k en&1"}))
+	s.rt.Query = "access_token"
+	s.rt.Base = roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		urls = append(urls, req.URL.String())
+		assert.Empty(t, req.Header["Authorization"])
+		if !s.accepts(req, req.URL.Query().Get("access_token")) {
+			return answer(req, http.StatusUnauthorized, ""), nil
+		}
+		return answer(req, http.StatusOK, ""), nil
+	})
+	return s, &urls
+}
+
+func TestQueryCarriesTheToken(t *testing.T) {
+	for name, tt := range map[string]struct{ url, want string }{
+		"no query":          {"https://a.test/x", "https://a.test/x?access_token=to%2Fk+en%261"},
+		"a query":           {"https://a.test/x?b=%7e&a=1&&c", "https://a.test/x?b=%7e&a=1&&c&access_token=to%2Fk+en%261"},
+		"Placeholder":       {"https://a.test/x?access_token=reauth-placeholder&b=2", "https://a.test/x?b=2&access_token=to%2Fk+en%261"},
+		"our own token":     {"https://a.test/x?access_token=to%2fk%20en%261", "https://a.test/x?access_token=to%2Fk+en%261"},
+		"another parameter": {"https://a.test/x?access_token2=v", "https://a.test/x?access_token2=v&access_token=to%2Fk+en%261"},
+		"own credential":    {"https://a.test/x?access_token=mine&b=2", "https://a.test/x?access_token=mine&b=2"},
+		"empty":             {"https://a.test/x?access_token=", "https://a.test/x?access_token=to%2Fk+en%261"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, urls := querySite(t)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, tt.url, nil)
+			require.NoError(t, err)
+			resp, err := s.rt.RoundTrip(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			assert.Equal(t, []string{tt.want}, *urls)
+			assert.Equal(t, tt.url, req.URL.String(), "the caller's request is not touched")
+			assert.Equal(t, tt.url, resp.Request.URL.String())
+		})
+	}
+}
+
+func TestQueryRetryCarriesTheNewToken(t *testing.T) {
+	s, urls := querySite(t)
+	s.accepts = func(_ *http.Request, token string) bool { return token == "T1" }
+	s.rt.Classifier = reauth.ClassifierFunc(func(resp *http.Response, _ func() []byte) reauth.Rejection {
+		assert.NotContains(t, resp.Request.URL.String(), "to%2Fk")
+		assert.NotContains(t, resp.Request.URL.String(), "T1")
+		if resp.StatusCode != http.StatusUnauthorized {
+			return reauth.Rejection{}
+		}
+		return reauth.Rejection{Reason: reauth.ReasonExpired}
+	})
+	status, o := s.get(t, "https://a.test/?q=1")
+	assert.Equal(t, http.StatusOK, status)
+	assert.True(t, o.Recovered())
+	assert.Equal(t, []string{"https://a.test/?q=1&access_token=to%2Fk+en%261", "https://a.test/?q=1&access_token=T1"}, *urls)
+}
+
+func TestQueryOverrideReplacesTheOwnCredential(t *testing.T) {
+	s, urls := querySite(t)
+	s.rt.Override = true
+	s.get(t, "https://a.test/?access_token=mine")
+	assert.Equal(t, []string{"https://a.test/?access_token=to%2Fk+en%261"}, *urls)
+}
+
+// A server echoes the token in the Location of a redirect to another origin.
+func TestQueryTokenNeverSentToAnotherOrigin(t *testing.T) {
+	s, urls := querySite(t)
+	s.rt.Base = roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		*urls = append(*urls, req.URL.String())
+		if req.URL.Host == "a.test" {
+			return answer(req, http.StatusFound, "", "Location", "https://b.test/?access_token="+url.QueryEscape("to/k en&1")+"&b=2"), nil
+		}
+		return answer(req, http.StatusOK, ""), nil
+	})
+	resp, err := (&http.Client{Transport: s.rt}).Get("https://a.test/")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, []string{"https://a.test/?access_token=to%2Fk+en%261", "https://b.test/?b=2"}, *urls)
+}
+
+func TestQueryTokenNeverInTheErrorOfBase(t *testing.T) {
+	for name, text := range map[string]string{
+		"escaped": "Get https://a.test/?access_token=to%2Fk+en%261: refused",
+		"plain":   "token to/k en&1 is refused",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := querySite(t)
+			cause := errors.New(text)
+			s.rt.Base = roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, cause })
+			req, err := http.NewRequest(http.MethodGet, apiURL, nil)
+			require.NoError(t, err)
+			_, err = s.rt.RoundTrip(req)
+			assert.ErrorIs(t, err, cause)
+			assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "to/k")
+			assert.NotContains(t, err.Error(), "to%2Fk")
+			assert.Contains(t, err.Error(), "refused")
+		})
+	}
+	s, _ := querySite(t)
+	cause := errors.New("refused")
+	s.rt.Base = roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, cause })
+	req, err := http.NewRequest(http.MethodGet, apiURL, nil)
+	require.NoError(t, err)
+	_, err = s.rt.RoundTrip(req)
+	assert.Equal(t, cause, err, "not wrapped without need")
+}
+
+func TestPlaceholderInAQueryIsNamedOnce(t *testing.T) {
+	s := newSite()
+	var j journal
+	s.rt.Logger = j.logger()
+	for range 3 {
+		s.get(t, "https://a.test/?key="+reauth.Placeholder)
+	}
+	records := j.records(t, slog.LevelWarn)
+	require.Len(t, records, 1)
+	assert.Contains(t, records[0]["hint"], "Transport.Query")
+}
+
+func TestAnonymous(t *testing.T) {
+	t.Run("no token is needed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite()
+			s.rt.Anonymous = true
+			for range 3 {
+				status, o := s.get(t, apiURL)
+				assert.Equal(t, http.StatusOK, status)
+				assert.Empty(t, o.Withheld)
+			}
+			assert.Zero(t, s.refreshes())
+			assert.Equal(t, []string{"a.test/ ", "a.test/ ", "a.test/ "}, s.sent)
+		})
+	})
+	t.Run("the first 401 has the challenge", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite()
+			s.rt.Anonymous = true
+			s.accepts = func(_ *http.Request, token string) bool { return token == "T1" }
+			s.challenge = func(*http.Request) string {
+				return `Bearer realm="https://issuer.test/token",scope="repository:a:pull"`
+			}
+			s.refresh = func(n int, _ reauth.Stale) (reauth.Token, error) {
+				time.Sleep(time.Second)
+				return reauth.Token{AccessToken: fmt.Sprint("T", n)}, nil
+			}
+			for range 10 {
+				go func() {
+					status, o := s.get(t, apiURL)
+					assert.Equal(t, http.StatusOK, status)
+					assert.True(t, o.Recovered())
+					assert.Empty(t, o.First.Token)
+				}()
+			}
+			time.Sleep(time.Minute)
+			require.Equal(t, 1, s.refreshes())
+			assert.Equal(t, reauth.Token{}, s.stale[0].Token)
+			assert.Equal(t, "https://issuer.test/token", s.stale[0].Rejection.Challenges[0].Params["realm"])
+			assert.True(t, s.stale[0].Rejection.Reason.Refreshable())
+			s.sent = nil
+			s.get(t, apiURL)
+			assert.Equal(t, []string{"a.test/ T1"}, s.sent)
+		})
+	})
+	t.Run("its success is no acceptance", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite()
+			s.rt.Anonymous = true
+			s.get(t, apiURL)
+			s.accepts = func(*http.Request, string) bool { return false }
+			s.get(t, apiURL)
+			_, o := s.get(t, apiURL)
+			assert.Equal(t, reauth.NotRetriedTooYoung, o.NotRetried)
+		})
+	})
+	t.Run("the Refresher fails", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite()
+			s.rt.Anonymous = true
+			s.accepts = func(*http.Request, string) bool { return false }
+			s.refresh = func(int, reauth.Stale) (reauth.Token, error) { return reauth.Token{}, errors.New("down") }
+			status, o := s.get(t, apiURL)
+			assert.Equal(t, http.StatusUnauthorized, status)
+			assert.Equal(t, reauth.NotRetriedNoToken, o.NotRetried)
+		})
+	})
+	t.Run("after Clear", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite()
+			s.rt.Anonymous = true
+			require.NoError(t, s.cred.Set(t.Context(), reauth.Token{AccessToken: "S"}))
+			s.get(t, apiURL)
+			require.NoError(t, s.cred.Clear(t.Context()))
+			s.get(t, apiURL)
+			assert.Equal(t, []string{"a.test/ S", "a.test/ "}, s.sent)
+		})
+	})
+	t.Run("Clear during the request", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite()
+			s.rt.Anonymous = true
+			s.accepts = func(*http.Request, string) bool { _ = s.cred.Clear(context.Background()); return false }
+			_, o := s.get(t, apiURL)
+			assert.Equal(t, reauth.NotRetriedLoggedOut, o.NotRetried)
+			assert.Zero(t, s.refreshes())
+		})
+	})
+	t.Run("plain http", func(t *testing.T) {
+		s := newSite()
+		s.rt.Anonymous = true
+		req, err := http.NewRequest(http.MethodGet, "http://a.test/", nil)
+		require.NoError(t, err)
+		_, err = s.rt.RoundTrip(req)
+		assert.ErrorIs(t, err, reauth.ErrInsecure)
+		assert.Empty(t, s.sent)
+	})
+}
+
+func TestTokenNeverSentForAnotherHost(t *testing.T) {
+	for name, tt := range map[string]struct {
+		origins []string
+		host    string
+		want    reauth.Withheld
+	}{
+		"none":                     {nil, "", ""},
+		"the same":                 {nil, "a.test", ""},
+		"the same, canonical":      {nil, "A.TEST.:443", ""},
+		"another":                  {nil, "b.test", reauth.WithheldHost},
+		"another port":             {nil, "a.test:444", reauth.WithheldHost},
+		"another, listed":          {[]string{"https://a.test", "https://b.test"}, "b.test", ""},
+		"another, not listed":      {[]string{"https://a.test"}, "b.test", reauth.WithheldHost},
+		"only the other is listed": {[]string{"https://b.test"}, "b.test", reauth.WithheldOrigin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite()
+			s.rt.Origins = tt.origins
+			s.accepts = func(*http.Request, string) bool { return false }
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, apiURL, nil)
+			require.NoError(t, err)
+			req.Host = tt.host
+			resp, err := s.rt.RoundTrip(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			o, _ := reauth.OutcomeOf(resp)
+			assert.Equal(t, tt.want, o.Withheld)
+			if tt.want != "" {
+				assert.Equal(t, []string{"a.test/ "}, s.sent, "neither refreshed nor retried")
+				assert.Zero(t, s.refreshes())
+			}
+		})
+	}
+}
+
+func TestNewClientOrigins(t *testing.T) {
+	r := reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) { return reauth.Token{AccessToken: "T1"}, nil })
+	assert.Nil(t, reauth.NewClient(r).Transport.(*reauth.Transport).Origins)
+	assert.Equal(t, []string{"https://a.test"}, reauth.NewClient(r, "https://a.test").Transport.(*reauth.Transport).Origins)
+}
+
+// The issuer hangs.
+func TestOwnCredentialWaitsForNoIssuer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		s.refresh = func(int, reauth.Stale) (reauth.Token, error) {
+			time.Sleep(time.Hour)
+			return reauth.Token{}, errors.New("down")
+		}
+		go func() { _, _ = s.cred.Token(context.Background()) }()
+		synctest.Wait()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, apiURL, nil)
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer mine")
+		start := time.Now()
+		resp, err := s.rt.RoundTrip(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Zero(t, time.Since(start))
+		assert.Equal(t, []string{"a.test/ mine"}, s.sent)
+		time.Sleep(2 * time.Hour)
+	})
 }

@@ -1744,3 +1744,50 @@ func TestRetryTimeoutStillHolds(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 	})
 }
+
+// No response but a rejection is read.
+func TestRetryResponseIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		read := false
+		rt := &reauth.Transport{Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"}), Logger: discard, RetryWait: -1,
+			Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+				if req.Header.Get("Authorization") == "Bearer T0" {
+					return answer(req, http.StatusUnauthorized, ""), nil
+				}
+				resp := answer(req, http.StatusServiceUnavailable, "")
+				resp.Body = io.NopCloser(readerFunc(func([]byte) (int, error) { read = true; time.Sleep(time.Hour); return 0, io.EOF }))
+				resp.Trailer = http.Header{"X-Trailer": nil}
+				return resp, nil
+			})}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, apiURL, nil)
+		require.NoError(t, err)
+		start := time.Now()
+		resp, err := rt.RoundTrip(req)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+		assert.Zero(t, time.Since(start))
+		assert.False(t, read)
+		assert.Nil(t, resp.Trailer["X-Trailer"])
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// A server that offers only Basic, and takes bearer tokens all the same.
+func TestRetryAtAServerThatOffersAnotherScheme(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		s.challenge = func(*http.Request) string { return `Basic realm="management"` }
+		s.get(t, apiURL)
+		s.accepts = func(_ *http.Request, token string) bool { return token == "T2" }
+		status, _ := s.get(t, apiURL)
+		assert.Equal(t, http.StatusOK, status, "it has accepted a token before")
+		_, o := s.get(t, "https://b.test/")
+		assert.Empty(t, o.NotRetried)
+		s.accepts = func(*http.Request, string) bool { return false }
+		_, o = s.get(t, "https://c.test/")
+		assert.Equal(t, reauth.NotRetriedReason, o.NotRetried)
+	})
+}

@@ -137,7 +137,7 @@ func (t *Transport) sendWithout(req *http.Request, v *contextValue, why Withheld
 
 // withoutOurs returns the request as it is sent without a token.
 func (t *Transport) withoutOurs(req *http.Request, why Withheld) *http.Request {
-	forbidden := why != WithheldAsked && why != WithheldRefresh && why != WithheldOwnHeader
+	forbidden := why != WithheldAsked && why != WithheldRefresh && why != WithheldOwnCredential
 	remove := forbidden && t.hasOurs(t.ownCredentials(req))
 	u := req.URL
 	if t.Query != "" && u != nil {

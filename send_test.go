@@ -2,6 +2,7 @@ package reauth_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"strings"
@@ -203,4 +204,55 @@ func TestBaseReturnsNothing(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 	})
+}
+
+// A Base that follows redirects by itself.
+func TestResponseRequestShowsTheURLThatWasReached(t *testing.T) {
+	for _, query := range []string{"", "access_token"} {
+		cred := holding(t, &issuer{}, reauth.Token{AccessToken: "T0-secret"})
+		rt := &reauth.Transport{Credential: cred, Query: query, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			moved := req.Clone(req.Context())
+			moved.URL.Path, moved.Method = "/moved", http.MethodGet
+			moved.Response = answer(req, http.StatusFound, "")
+			return answer(moved, http.StatusOK, ""), nil
+		})}
+		req, err := http.NewRequest(http.MethodPost, "https://a.test/x?q=1", nil)
+		require.NoError(t, err)
+		resp, err := rt.RoundTrip(req)
+		require.NoError(t, err)
+		assert.Equal(t, "https://a.test/moved?q=1", resp.Request.URL.String())
+		assert.Equal(t, http.MethodGet, resp.Request.Method)
+		assert.Nil(t, resp.Request.Response)
+		assert.Empty(t, resp.Request.Header)
+		assert.NotContains(t, fmt.Sprintf("%+v", resp.Request), "T0-secret")
+	}
+}
+
+// A Base that sets another credential makes reauth useless. Where its response shows it,
+// the hint says so.
+func TestBaseOverwritesTheCredential(t *testing.T) {
+	for name, base := range map[string]roundTripFunc{
+		"in a copy": func(req *http.Request) (*http.Response, error) {
+			c := req.Clone(req.Context())
+			c.Header.Set("Authorization", "Bearer other")
+			return answer(c, http.StatusUnauthorized, "", "WWW-Authenticate", `Bearer error="invalid_token"`), nil
+		},
+		"in place": func(req *http.Request) (*http.Response, error) {
+			req.Header.Set("Authorization", "Bearer other")
+			return answer(req, http.StatusUnauthorized, "", "WWW-Authenticate", `Bearer error="invalid_token"`), nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var j journal
+			rt := &reauth.Transport{Base: base, Logger: j.logger(), RetryWait: -1, Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"})}
+			get(t, rt, apiURL)
+			records := j.records(t, slog.LevelWarn)
+			require.Len(t, records, 1)
+			assert.Contains(t, records[0]["hint"], "Base sends another credential")
+		})
+	}
+	var j journal
+	rt := &reauth.Transport{Base: accepting(), Logger: j.logger(), RetryWait: -1, Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"})}
+	get(t, rt, apiURL)
+	assert.NotContains(t, j.records(t, slog.LevelWarn)[0]["hint"], "Base")
 }

@@ -778,7 +778,7 @@ func TestTokensRememberedUpToSixteen(t *testing.T) {
 			o, ok := reauth.OutcomeOf(resp)
 			assert.Equal(t, tt.ours, !ok)
 			if !tt.ours {
-				assert.Equal(t, reauth.WithheldOwnHeader, o.Withheld)
+				assert.Equal(t, reauth.WithheldOwnCredential, o.Withheld)
 			}
 		})
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -506,4 +508,91 @@ func TestRoundTripRequestMadeByHand(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTransportThatIsItsOwnBase(t *testing.T) {
+	cred := holding(t, &issuer{}, reauth.Token{AccessToken: "T0"})
+	check := func(t *testing.T, rt *reauth.Transport) {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodGet, apiURL, nil)
+		require.NoError(t, err)
+		_, err = rt.RoundTrip(req)
+		assert.ErrorContains(t, err, "its own Base")
+		rt.CloseIdleConnections()
+	}
+	t.Run("http.DefaultTransport", func(t *testing.T) {
+		old := http.DefaultTransport
+		defer func() { http.DefaultTransport = old }()
+		rt := &reauth.Transport{Credential: cred}
+		http.DefaultTransport = rt
+		check(t, rt)
+	})
+	t.Run("through another", func(t *testing.T) {
+		rt := &reauth.Transport{Credential: cred}
+		rt.Base = &reauth.Transport{Base: rt, Credential: cred}
+		check(t, rt)
+	})
+	t.Run("closed by the other first", func(t *testing.T) {
+		old := http.DefaultTransport
+		defer func() { http.DefaultTransport = old }()
+		rt := &reauth.Transport{Credential: cred}
+		http.DefaultTransport = rt
+		rt.CloseIdleConnections()
+		check(t, rt)
+	})
+}
+
+// What net/http says of a URL without a host, or with another scheme.
+func TestRoundTripErrorsOfNetHTTP(t *testing.T) {
+	for rawURL, want := range map[string]string{"http:///path": "no Host in request URL", "https:///path": "no Host", "ftp://a.test/": "unsupported protocol scheme"} {
+		rt := &reauth.Transport{Credential: &reauth.Credential{Refresher: &issuer{}, Logger: discard}, Logger: discard}
+		req, err := http.NewRequest(http.MethodGet, rawURL, nil)
+		require.NoError(t, err)
+		_, err = rt.RoundTrip(req)
+		assert.ErrorContains(t, err, want, rawURL)
+		assert.NotErrorIs(t, err, reauth.ErrInsecure)
+	}
+}
+
+// A header whose name has another spelling, as a Base may leave it, is the same header.
+func TestRoundTripHeadersInAnySpelling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		require.NoError(t, s.cred.Set(t.Context(), reauth.Token{AccessToken: "T0"}))
+		lower := func(req *http.Request, status int, header map[string]string) *http.Response {
+			resp := answer(req, status, "")
+			resp.Header = http.Header{}
+			for k, v := range header {
+				resp.Header[k] = []string{v}
+			}
+			return resp
+		}
+		s.rt.Base = roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			if req.Header.Get("Authorization") == "Bearer T1" {
+				return lower(req, http.StatusOK, map[string]string{"x-request-id": "second"}), nil
+			}
+			return lower(req, http.StatusUnauthorized, map[string]string{
+				"www-authenticate": `Bearer error="insufficient_claims", claims="c"`, "x-request-id": "first",
+				"retry-after": "2", "date": time.Now().UTC().Format(http.TimeFormat),
+			}), nil
+		})
+		start := time.Now()
+		status, o := s.get(t, apiURL)
+		assert.Equal(t, http.StatusOK, status)
+		assert.Equal(t, reauth.ReasonClaims, o.Rejection.Reason)
+		assert.Equal(t, "c", s.stale[0].Rejection.Challenges[0].Params["claims"])
+		assert.Equal(t, "first", o.First.RequestID)
+		assert.Equal(t, "second", o.Retry.RequestID)
+		assert.Equal(t, start.Truncate(time.Second).UTC(), o.Rejection.Date.UTC())
+		assert.Equal(t, 2*time.Second, time.Since(start))
+
+		req, err := http.NewRequest(http.MethodGet, apiURL, nil)
+		require.NoError(t, err)
+		req.Header = http.Header{"authorization": {"Bearer mine"}}
+		resp, err := s.rt.RoundTrip(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		o, _ = reauth.OutcomeOf(resp)
+		assert.Equal(t, reauth.WithheldOwnCredential, o.Withheld)
+	})
 }
