@@ -42,7 +42,7 @@ func flightRevocations(t *testing.T, idle func(), wait time.Duration) {
 	t.Helper()
 	s := &flightServer{active: map[int]int{}}
 	var calls, waiters atomic.Int32
-	cred := &reauth.Credential{Logger: discard, Refresher: reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+	cred := &reauth.Credential{Logger: discard, RefreshEvery: -1, Refresher: reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 		calls.Add(1)
 		idle()
 		return s.Refresh(ctx, stale)

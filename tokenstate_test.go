@@ -637,7 +637,7 @@ func TestTokenReturnedAgainPacedByBackoff(t *testing.T) {
 			}
 			// Of the remaining time a half or more; and 20, 40 and 60 s at least.
 			times := f.refreshTimes()
-			assert.GreaterOrEqual(t, len(times), 3)
+			assert.GreaterOrEqual(t, len(times), 2)
 			for i := 1; i < len(times); i++ {
 				assert.GreaterOrEqual(t, times[i].Sub(times[i-1]), min(20*time.Second<<(i-1), 40*time.Second), "call %d", i)
 			}
