@@ -63,7 +63,7 @@ func (r *rejectedRequest) refresh() bool {
 		r.cred.replaceSoon(r.req.Context(), r.why) // for the next request
 		return false
 	}
-	next, predecessor, err := r.cred.replacement(r.req.Context(), r.req.Cancel, r.why)
+	next, predecessor, err := r.cred.replacement(r.req.Context(), canceled(r.req), r.why)
 	if err != nil {
 		return r.giveUp(notRetriedFor(r.req, err), err)
 	}
@@ -116,11 +116,11 @@ func (r *rejectedRequest) wait() bool {
 		case <-timer.C:
 		case <-ctx.Done():
 			return r.giveUp(NotRetriedCanceled, context.Cause(ctx))
-		case <-r.req.Cancel:
+		case <-canceled(r.req):
 			return r.giveUp(NotRetriedCanceled, errCanceled)
 		}
 	}
-	next, predecessor, err := r.cred.newest(ctx, r.req.Cancel, r.why, r.next, r.Predecessor)
+	next, predecessor, err := r.cred.newest(ctx, canceled(r.req), r.why, r.next, r.Predecessor)
 	switch {
 	case errors.Is(err, ErrLoggedOut):
 		return r.giveUp(NotRetriedLoggedOut, err)

@@ -180,9 +180,14 @@ func (t *Transport) token(req *http.Request, cred *Credential, body *replay.Body
 		}
 	}
 	if body.Once() {
-		return cred.waitForRefresh(req.Context(), req.Cancel, originOf(req))
+		return cred.waitForRefresh(req.Context(), canceled(req), originOf(req))
 	}
-	return cred.token(req.Context(), req.Cancel)
+	return cred.token(req.Context(), canceled(req))
+}
+
+// canceled returns Request.Cancel, which net/http still heeds.
+func canceled(req *http.Request) <-chan struct{} {
+	return req.Cancel //lint:ignore SA1019 callers may use it
 }
 
 // fail ends a request that was not sent.

@@ -10,7 +10,7 @@ import (
 )
 
 func Example() {
-	client := reauth.NewClient(refresher.DotEnv(".env", "OPENAI_API_KEY"))
+	client := reauth.NewClient(refresher.DotEnv(".env", "OPENAI_API_KEY"), "https://api.example.com")
 
 	_ = client
 	// Output:
