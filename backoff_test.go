@@ -132,7 +132,7 @@ func TestBackoffBetweenMinBackoffAndMaxBackoff(t *testing.T) {
 						_, err = f.cred.Token(t.Context())
 						assert.Same(t, failure, err, "the latest error")
 						assert.Equal(t, i+1, f.refreshes())
-						time.Sleep(1)
+						time.Sleep(time.Nanosecond)
 					}
 				}
 			})
@@ -203,7 +203,7 @@ func TestBackoffOfTheErrorsRetryAfter(t *testing.T) {
 				time.Sleep(got - 1)
 				assert.Equal(t, http.StatusUnauthorized, f.get(atA).status)
 				assert.Equal(t, 1, f.refreshes())
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				assert.Equal(t, http.StatusOK, f.get(atA).status)
 			})
 		})
@@ -721,7 +721,7 @@ func TestRowOfTokensThatAnOriginRejects(t *testing.T) {
 					if failure.RetryAfter() <= time.Second {
 						time.Sleep(failure.RetryAfter() - 1)
 						require.Equal(t, reauth.NotRetriedTooYoung, f.get(atA).outcome.NotRetried)
-						time.Sleep(1)
+						time.Sleep(time.Nanosecond)
 						break
 					}
 					time.Sleep(time.Second)
@@ -812,7 +812,7 @@ func TestRowEndsByAnAcceptanceOfTheNewestToken(t *testing.T) {
 				time.Sleep(time.Until(f.refreshTimes()[4].Add(tt.want)) - 1)
 				require.Equal(t, http.StatusUnauthorized, f.get(atA).status)
 				assert.Equal(t, 5, f.refreshes())
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				require.Equal(t, http.StatusUnauthorized, f.get(atA).status)
 				assert.Equal(t, 6, f.refreshes())
 			})
@@ -1228,7 +1228,7 @@ func TestBudgetOfRefreshesForRejections(t *testing.T) {
 					time.Sleep(time.Until(begin.Add(time.Duration(i+1)*tt.every)) - 1)
 					require.Equal(t, http.StatusUnauthorized, f.get(atA).status)
 					require.Equal(t, 20+i, f.refreshes())
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 					require.Equal(t, http.StatusOK, f.get(atA).status, "one more each RefreshEvery")
 				}
 				assert.Equal(t, 25, f.refreshes())
@@ -1238,7 +1238,7 @@ func TestBudgetOfRefreshesForRejections(t *testing.T) {
 					require.Equal(t, http.StatusOK, spend().status)
 				}
 				require.Equal(t, http.StatusUnauthorized, spend().status)
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				require.Equal(t, http.StatusOK, f.get(atA).status)
 
 				time.Sleep(time.Hour)
@@ -1277,7 +1277,7 @@ func TestBudgetUsedUpByAnotherOrigin(t *testing.T) {
 		assert.Equal(t, []string{"b.test T20", "b.test T20"}, f.sends(), "one send for each request")
 		time.Sleep(55*time.Second - 1)
 		require.Equal(t, http.StatusUnauthorized, f.get(atB).status)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		assert.Equal(t, http.StatusOK, f.get(atB).status)
 		assert.Equal(t, 21, f.refreshes())
 	})

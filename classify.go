@@ -12,38 +12,38 @@ import (
 	"github.com/reauth-go/reauth/internal/recognize"
 )
 
-// A Reason says why a response is a rejection, and so what may cure it.
+// A Reason says why a response is a rejection, and so what may resolve it.
 type Reason string
 
-// The reasons that a fresh token may cure.
+// The reasons that a new token may resolve.
 const (
 	ReasonInvalidToken Reason = "invalid_token" // the token is not (or no longer) known
-	ReasonExpired      Reason = "expired"       // the token's time is over
+	ReasonExpired      Reason = "expired"       // the token has expired
 	ReasonRevoked      Reason = "revoked"       // the token was revoked, disabled or deleted
-	ReasonMissing      Reason = "missing"       // no token was seen: stripped on the way, or wanted elsewhere
+	ReasonMissing      Reason = "missing"       // the server saw no token: a proxy removed it, or it belongs elsewhere
 	ReasonUnspecified  Reason = "unspecified"   // a 401 that does not say why
 	ReasonClaims       Reason = "claims"        // the token lacks claims; the challenge names them for the Refresher
 )
 
-// The reasons that a fresh token of the same identity does not cure. The
-// response is the caller's to deal with.
+// The reasons that a new token of the same identity does not resolve. The response is
+// returned to the caller as it is.
 const (
 	ReasonInsufficientScope Reason = "insufficient_scope" // ask for the scope at the next login
 	ReasonStepUp            Reason = "step_up"            // the user has to authenticate again (RFC 9470)
-	ReasonDPoPNonce         Reason = "dpop_nonce"         // the proof of possession wants a nonce (RFC 9449)
-	ReasonOtherScheme       Reason = "other_scheme"       // the server wants another authentication scheme
+	ReasonDPoPNonce         Reason = "dpop_nonce"         // the server asks for a proof of possession with its nonce (RFC 9449)
+	ReasonOtherScheme       Reason = "other_scheme"       // the server asks for another authentication scheme
 	ReasonAudience          Reason = "audience"           // the token was issued for, or by, another: configure the issuer
 	ReasonRequestSignature  Reason = "request_signature"  // the request's own signature or timestamp is wrong: see the clock
 	ReasonCSRF              Reason = "csrf"               // an anti-forgery token is missing, which a browser would have
-	ReasonLoginRequired     Reason = "login_required"     // the refresh token is dead: log in again
+	ReasonLoginRequired     Reason = "login_required"     // the refresh token is no longer valid: log in again
 	ReasonUpstream          Reason = "upstream"           // the gateway's own key was refused by its upstream: tell its owner
 	ReasonDenied            Reason = "denied"             // the account, address or key may not do this
 	ReasonQuota             Reason = "quota"              // the balance or quota behind the token is used up
-	ReasonOther             Reason = "other"              // the 401 is about something else than the token
+	ReasonOther             Reason = "other"              // the 401 is not about the token
 )
 
-// Refreshable reports whether a fresh token may cure the rejection. Reasons
-// that are not listed above, and the empty one, are not refreshable.
+// Refreshable reports whether a new token may resolve the rejection. Reasons that are
+// not listed here, and the empty one, are not refreshable.
 func (r Reason) Refreshable() bool {
 	switch r {
 	case ReasonInvalidToken, ReasonExpired, ReasonRevoked, ReasonMissing, ReasonUnspecified, ReasonClaims:
@@ -52,8 +52,8 @@ func (r Reason) Refreshable() bool {
 	return false
 }
 
-// A Rejection is a response that turns the request's credentials down. The zero
-// Rejection is none.
+// A Rejection describes a response that rejects the credentials of its request. The
+// zero Rejection is none.
 type Rejection struct {
 	Reason     Reason
 	StatusCode int
@@ -87,12 +87,12 @@ func (f ClassifierFunc) Classify(resp *http.Response, body func() []byte) Reject
 	return f(resp, body)
 }
 
-// DefaultClassifier returns the built-in Classifier, to be joined with others.
+// DefaultClassifier returns the built-in Classifier, to be combined with others.
 //
-// It looks at a 401 only, and gives each a Reason: by the challenges, by what the
-// first 64 KiB of the body say in codes and in words, and by the scheme that was
-// sent. Where these disagree, what a fresh token cannot cure outranks what it
-// can, and the specific the generic. A 401 that says nothing is Unspecified.
+// It gives each 401 a Reason: by its challenges, by the codes and words of the first
+// 64 KiB of its body, and by the scheme that was sent. If these disagree, a reason that
+// a new token does not resolve outranks others, and the specific the generic. A 401
+// without a reason is ReasonUnspecified. Other statuses are no rejections.
 func DefaultClassifier() Classifier { return ClassifierFunc(classifyUnauthorized) }
 
 func classifyUnauthorized(resp *http.Response, body func() []byte) Rejection {

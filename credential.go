@@ -373,13 +373,6 @@ func (c *Credential) endedLocked(tok Token) bool {
 	return ended
 }
 
-// ended reports whether s was returned before the latest Clear.
-func (c *Credential) ended(s *tokenState) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.endedLocked(s.Token)
-}
-
 // knows reports whether the access token is, or was, that of this login.
 func (c *Credential) knows(access string) bool {
 	if s := c.current.Load(); s != nil && s.AccessToken == access {

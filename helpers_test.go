@@ -1030,15 +1030,6 @@ func (s *site) gaps() []time.Duration {
 	return all
 }
 
-// warnings returns the messages of the Credential's warnings.
-func (s *site) warnings(t testing.TB) []string {
-	var all []string
-	for _, r := range s.logs.records(t, slog.LevelWarn) {
-		all = append(all, fmt.Sprint(r["msg"], " ", r["hint"]))
-	}
-	return all
-}
-
 // during calls f each 100 ms for d.
 func during(d time.Duration, f func()) {
 	for start := time.Now(); time.Since(start) < d; time.Sleep(100 * time.Millisecond) {

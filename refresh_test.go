@@ -490,7 +490,7 @@ func TestRefreshWaitEndsWithRequestCancel(t *testing.T) {
 				time.AfterFunc(time.Second, func() { close(cancel) })
 				req, err := http.NewRequest(http.MethodGet, apiURL, nil)
 				require.NoError(t, err)
-				req.Cancel = cancel
+				req.Cancel = cancel //lint:ignore SA1019 it is what is tested
 				start := time.Now()
 				_, err = s.rt.RoundTrip(req)
 				assert.ErrorContains(t, err, "request canceled")

@@ -114,7 +114,7 @@ func spoken(phrases []phrase, message string) reauth.Reason {
 // a 401. Of a 403, "invalid token" is an invalid_token: it is said of one that
 // expired, was revoked or never was. "permission denied" alone is unspecified,
 // and refreshable: a newer Vault means by it that the token's policies forbid the
-// request, but an older one says no more of a dead token. So a request that a
+// request, but an older one says no more of an expired token. So a request that a
 // policy forbids costs a refresh, and the Credential paces these.
 //
 // The token goes into a header of its own: Transport{Header: "X-Vault-Token"}.

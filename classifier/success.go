@@ -89,7 +89,7 @@ func WeChat() reauth.Classifier {
 //	99991663, 99991664, 99991668  invalid_token: of the tenant, the app, the user
 //	99991671                      invalid_token: it does not look like one
 //	99991661                      missing
-//	99991669                      login: the user's refresh token is dead
+//	99991669                      login_required: the user's refresh token is no longer valid
 //
 // All but the last are refreshable. Other codes are no rejections: 99991672,
 // 99991676 and 99991679 are about scopes, 99991400 is about the rate.

@@ -300,7 +300,7 @@ func (x *exchange) tell() {
 func secrets(req *http.Request) []string {
 	all := []string{req.URL.Path, req.URL.EscapedPath(), req.URL.RawQuery}
 	for _, key := range []string{"Authorization", "Cookie", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
-		all = append(all, req.Header[key]...)
+		all = append(all, httpx.Values(req.Header, key)...)
 	}
 	return slices.DeleteFunc(all, func(s string) bool { return len(s) < mask.Overlap })
 }

@@ -34,7 +34,7 @@ type sentenceReader struct {
 const maxText = 4 << 10
 
 // read reads a text or a code. TOKEN_EXPIRED, tokenExpired and "token expired" are the
-// same.
+// same. It is one switch over the kinds of characters, and so longer than others.
 func (l *sentenceReader) read(text string) {
 	_, terms := lexicon()
 	text = text[:min(len(text), maxText)]
