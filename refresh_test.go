@@ -422,6 +422,7 @@ func TestRefreshInfo(t *testing.T) {
 			go func() { _, _ = s.cred.Token(context.Background()) }()
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		why := reauth.Stale{Token: reauth.Token{AccessToken: "T1"}, Rejection: reauth.Rejection{Reason: reauth.ReasonExpired}}
 		_, err := s.cred.Refresh(t.Context(), why)
 		require.Error(t, err)
@@ -431,6 +432,7 @@ func TestRefreshInfo(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, s.cred.Clear(t.Context()))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.Len(t, infos, 3)
 		t1 := fingerprintOf("T1")
 		assert.Equal(t, reauth.RefreshInfo{Reason: reauth.ReasonMissing, Result: reauth.RefreshSucceeded, Token: t1, Expiry: expiry, Start: start, Duration: 2 * time.Second, Waiters: 3}, infos[0])
