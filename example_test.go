@@ -14,14 +14,10 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// issuerURL is an issuer for the examples: it hands out fresh-1, fresh-2 …
-var issuerURL = httptest.NewServer(http.HandlerFunc(func() http.HandlerFunc {
-	n := 0
-	return func(w http.ResponseWriter, _ *http.Request) {
-		n++
-		fmt.Fprintf(w, `{"access_token":"fresh-%d","expires_in":3600}`, n)
-	}
-}())).URL
+// issuerURL is an issuer for the examples.
+var issuerURL = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprint(w, `{"access_token":"fresh","expires_in":3600}`)
+})).URL
 
 // gateway is an API that knows just one key, and answers any other as new-api
 // does.
@@ -71,7 +67,7 @@ func login(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 func Example() {
 	client := reauth.NewClient(reauth.RefresherFunc(login))
 
-	api := gateway("fresh-1")
+	api := gateway("fresh")
 	defer api.Close()
 	resp, err := client.Get(api.URL)
 	if err != nil {
@@ -89,8 +85,23 @@ func ExampleTransport() {
 		Origins:    []string{"https://api.example.com"},
 	}}
 
-	_ = client
+	client.Transport.(*reauth.Transport).Base = printer{} // in place of a network
+	for _, url := range []string{"https://api.example.com/v1/models", "https://elsewhere.example/"} {
+		if resp, err := client.Get(url); err == nil {
+			resp.Body.Close()
+		}
+	}
 	// Output:
+	// api.example.com gets a token: true
+	// elsewhere.example gets a token: false
+}
+
+// A printer is a RoundTripper that prints whether a request carries a token.
+type printer struct{}
+
+func (printer) RoundTrip(req *http.Request) (*http.Response, error) {
+	fmt.Println(req.URL.Host, "gets a token:", req.Header.Get("Authorization") != "")
+	return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: req}, nil
 }
 
 func ExampleOutcomeOf() {
@@ -144,7 +155,7 @@ func ExamplePermanent() {
 	_, err := cred.Token(context.Background())
 	fmt.Println(err)
 
-	// After a login, all is well.
+	// After a login:
 	_ = cred.Set(context.Background(), reauth.Token{AccessToken: "from-the-login"})
 	_, err = cred.Token(context.Background())
 	fmt.Println(err)
@@ -167,8 +178,98 @@ func ExampleTransport_credentialFor() {
 		},
 	}}
 
-	_ = client
+	client.Transport.(*reauth.Transport).Base = printer{} // in place of a network
+	for _, tenant := range []string{"acme", "unknown"} {
+		req, _ := http.NewRequest(http.MethodGet, "https://api.example.com/", nil)
+		req.Header.Set("X-Tenant", tenant)
+		if resp, err := client.Do(req); err == nil {
+			resp.Body.Close()
+		} else {
+			fmt.Println(err)
+		}
+	}
 	// Output:
+	// api.example.com gets a token: true
+	// Get "https://api.example.com/": reauth: CredentialFor: unknown tenant
+}
+
+// A program asks its user to log in when the login has ended.
+func ExampleLoginEnded() {
+	cred := &reauth.Credential{
+		Logger: slog.New(slog.DiscardHandler),
+		Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+			return reauth.Token{}, reauth.LoginEnded(errors.New("invalid_grant"))
+		}),
+		OnRefresh: func(_ context.Context, info reauth.RefreshInfo) {
+			if reauth.IsLoginEnded(info.Err) {
+				fmt.Println("please log in again")
+			}
+		},
+	}
+	_ = cred.Set(context.Background(), reauth.Token{RefreshToken: "from-an-earlier-login"})
+
+	_, err := cred.Token(context.Background())
+	fmt.Println(err != nil)
+
+	// After the login:
+	_ = cred.Set(context.Background(), reauth.Token{AccessToken: "from-the-login"})
+	tok, _ := cred.Token(context.Background())
+	fmt.Println(tok.AccessToken)
+	// Output:
+	// please log in again
+	// true
+	// from-the-login
+}
+
+// A server that expects the token in the query, such as WeChat's.
+func ExampleTransport_query() {
+	cred := &reauth.Credential{}
+	_ = cred.Set(context.Background(), reauth.Token{AccessToken: "from-the-login"})
+	api := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.URL.RawQuery)
+	}))
+	defer api.Close()
+
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Query: "access_token"}}
+	resp, err := client.Get(api.URL + "/cgi-bin/user/get?next=1")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Request.URL.RawQuery)
+	// Output:
+	// next=1&access_token=from-the-login
+	// next=1
+}
+
+// A registry names the realm and the scope in its first 401.
+func ExampleTransport_anonymous() {
+	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
+		for _, c := range stale.Rejection.Challenges {
+			fmt.Println(c.Scheme, c.Params["scope"])
+		}
+		return reauth.Token{AccessToken: "good"}, nil
+	})}
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer good" {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="https://auth.example.com/token",scope="repository:team/app:pull"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer api.Close()
+
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Anonymous: true, Logger: slog.New(slog.DiscardHandler)}}
+	resp, err := client.Get(api.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+	// Output:
+	// Bearer repository:team/app:pull
+	// 200
 }
 
 func ExampleCredential_Set() {
@@ -209,8 +310,8 @@ func ExampleParseChallenges() {
 	// Bearer  map[error:invalid_token realm:api]
 }
 
-// For another protocol than HTTP, such as gRPC: Token before a call, and Renew
-// once when the server has rejected the token.
+// For another protocol than HTTP, such as gRPC: Token before a call, and Refresh once
+// when the server has rejected the token.
 func ExampleCredential_Refresh() {
 	n := 0
 	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
