@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -255,14 +256,15 @@ type row struct {
 // oldEnoughLocked returns when the current token is old enough to be replaced for
 // the origin; zero is now.
 func (c *Credential) oldEnoughLocked(o requestOrigin, cur *tokenState, now time.Time) time.Time {
-	if cur.verdicts.presumed(o) {
+	r, remembered := c.rows[o]
+	if cur.verdicts.presumed(o) || !remembered && o != (requestOrigin{}) && c.rowsFullLocked(now) {
 		return time.Time{}
 	}
 	var least time.Duration
 	if cur.forRejection {
 		least = settleTime
 	}
-	if r, ok := c.rows[o]; ok && now.Sub(r.latest) < rowEnd {
+	if remembered && now.Sub(r.latest) < rowEnd {
 		least = max(least, min(rowStep<<min(r.tokens-1, 10), maxRow))
 	}
 	if cur.age(now) >= least {
@@ -273,19 +275,27 @@ func (c *Credential) oldEnoughLocked(o requestOrigin, cur *tokenState, now time.
 
 // countLocked notes that a token was fetched for the origin.
 func (c *Credential) countLocked(o requestOrigin, now time.Time) {
-	for other, r := range c.rows {
-		if now.Sub(r.latest) >= rowEnd {
-			delete(c.rows, other)
-		}
-	}
 	r, ok := c.rows[o]
-	if !ok && len(c.rows) >= maxOrigins {
+	if !ok && o != (requestOrigin{}) && c.rowsFullLocked(now) {
 		return
+	}
+	if now.Sub(r.latest) >= rowEnd {
+		r.tokens = 0
 	}
 	if c.rows == nil {
 		c.rows = map[requestOrigin]row{}
 	}
 	c.rows[o] = row{r.tokens + 1, now}
+}
+
+// rowsFullLocked reports whether there is no room for the row of another origin. Such an
+// origin counts as one that has accepted the token. Rows that have ended are removed.
+func (c *Credential) rowsFullLocked(now time.Time) bool {
+	if len(c.rows) < maxOrigins {
+		return false
+	}
+	maps.DeleteFunc(c.rows, func(_ requestOrigin, r row) bool { return now.Sub(r.latest) >= rowEnd })
+	return len(c.rows) >= maxOrigins
 }
 
 // accepted notes that the origin answered a request which carried the token, and

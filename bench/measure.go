@@ -18,12 +18,9 @@ type costs struct {
 	memory []cost      // by peer
 }
 
-// How long a peer sends before it is the next one's turn, about. Many goroutines
-// need time to start.
-const (
-	sliceTime         = 2 * time.Millisecond
-	parallelSliceTime = 8 * time.Millisecond
-)
+// sliceTime is how long a peer sends before it is the next one's turn, about. Many
+// goroutines need time to start, and the garbage collector runs every few milliseconds.
+const sliceTime = 8 * time.Millisecond
 
 // measure measures the row in so many rounds, in each of which every peer sends
 // for a while.
@@ -36,18 +33,14 @@ func measure(r row, rounds int, each time.Duration) costs {
 	c := costs{row: r}
 	callers, done := r.setUp(r.peers)
 	defer done()
-	slice := sliceTime
-	if r.goroutines > 1 {
-		slice = parallelSliceTime
-	}
 	sends := make([]int, len(callers))
 	for i, next := range callers {
 		c.memory = append(c.memory, memory(next))
-		sends[i] = sendsIn(slice, r.goroutines, next)
+		sends[i] = sendsIn(sliceTime, r.goroutines, next)
 	}
 	for range rounds {
 		times := make([][]float64, len(callers))
-		for range max(4, each/slice) {
+		for range max(4, each/sliceTime) {
 			for i, next := range callers {
 				t := elapsed(next, r.goroutines, sends[i])
 				times[i] = append(times[i], float64(t.Nanoseconds())/float64(sends[i]*r.goroutines))
