@@ -244,9 +244,13 @@ func requirementsOf(challenges []Challenge) (r requirements) {
 		if v := c.Params["claims"]; v != "" && !slices.Contains(r.claims, v) {
 			r.claims = append(r.claims, v)
 		}
-		for v := range strings.FieldsSeq(c.Params["scope"]) {
-			if !slices.Contains(r.scopes, v) {
-				r.scopes = append(r.scopes, v)
+		for scope := range strings.FieldsSeq(c.Params["scope"]) {
+			// A registry lists actions, in any order: repository:team/app:pull,push.
+			i := strings.LastIndexByte(scope, ':') + 1
+			for action := range strings.SplitSeq(scope[i:], ",") {
+				if v := scope[:i] + action; !slices.Contains(r.scopes, v) {
+					r.scopes = append(r.scopes, v)
+				}
 			}
 		}
 	}

@@ -997,6 +997,40 @@ func TestChallengesAddUpInEachLaterStale(t *testing.T) {
 	}
 }
 
+// A registry writes the actions of one scope as its map gives them.
+func TestChallengesForOneScopeInAnotherOrderShareARefresh(t *testing.T) {
+	for name, scopes := range map[string][]string{
+		"a registry's actions":            {"repository:team/app:pull,push", "repository:team/app:push,pull", "repository:team/app:pull"},
+		"RFC 6749's scopes":               {"read write", "write read", "read"},
+		"scopes with commas between them": {"repo,user", "user,repo", "user"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.takes = 50 * time.Millisecond
+				require.Equal(t, http.StatusOK, f.get(atA).status)
+				var n atomic.Int32
+				f.change(func() {
+					f.serve = func(req *http.Request, token string) *http.Response {
+						if token != "T1" {
+							return nil
+						}
+						i := int(n.Add(1)) - 1
+						time.Sleep(time.Duration(5+20*i) * time.Millisecond)
+						return answer(req, http.StatusUnauthorized, "", "WWW-Authenticate", fmt.Sprintf(scopeChallenge, scopes[i%len(scopes)]))
+					}
+				})
+				var wg sync.WaitGroup
+				for range 6 {
+					wg.Go(func() { assert.Equal(t, http.StatusOK, f.get(atA).status) })
+				}
+				wg.Wait()
+				assert.Equal(t, 2, f.refreshes())
+			})
+		})
+	}
+}
+
 func TestChallengesRememberedUpToSixtyFour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
