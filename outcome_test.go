@@ -1,11 +1,14 @@
 package reauth_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -110,6 +113,162 @@ func TestOutcomeNotOfTheRequestBefore(t *testing.T) {
 			}
 			assert.Zero(t, outcome().First, "of the request before")
 			assert.ErrorIs(t, outcome().Err, cut)
+		})
+	}
+}
+
+func TestOutcomeWithheld(t *testing.T) {
+	get := func(t *testing.T, url string) *http.Request {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		require.NoError(t, err)
+		return req
+	}
+	for want, prepare := range map[reauth.Withheld]func(t *testing.T, f *fixture) *http.Request{
+		reauth.WithheldAsked: func(t *testing.T, f *fixture) *http.Request {
+			req := get(t, apiURL)
+			return req.WithContext(reauth.WithoutToken(req.Context()))
+		},
+		reauth.WithheldTrace: func(t *testing.T, f *fixture) *http.Request {
+			req := get(t, apiURL)
+			req.Method = http.MethodTrace
+			return req
+		},
+		reauth.WithheldOrigin: func(t *testing.T, f *fixture) *http.Request {
+			f.rt.Origins = []string{apiURL}
+			return get(t, "https://b.test/")
+		},
+		reauth.WithheldRedirect: func(t *testing.T, f *fixture) *http.Request {
+			req := get(t, "https://b.test/")
+			req.Response = answer(get(t, apiURL), http.StatusFound, "")
+			return req
+		},
+		reauth.WithheldHost: func(t *testing.T, f *fixture) *http.Request {
+			req := get(t, apiURL)
+			req.Host = "b.test"
+			return req
+		},
+		reauth.WithheldScheme: func(t *testing.T, f *fixture) *http.Request { return get(t, "ftp://a.test/") },
+		reauth.WithheldOwnCredential: func(t *testing.T, f *fixture) *http.Request {
+			req := get(t, apiURL)
+			req.Header.Set("Authorization", "Bearer another-key")
+			return req
+		},
+	} {
+		t.Run(string(want), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.set(reauth.Token{AccessToken: "T"})
+				f.serve = func(req *http.Request, _ string) *http.Response { return invalidToken(req) }
+				req := prepare(t, f)
+				ctx, outcome := reauth.WithOutcome(req.Context())
+				resp, err := f.rt.RoundTrip(req.WithContext(ctx))
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				assert.Equal(t, want, outcome().Withheld)
+				assert.NotEmpty(t, want.Text())
+				if want != reauth.WithheldAsked { // there the response is not looked at
+					assert.Equal(t, reauth.NotRetriedWithheld, outcome().NotRetried)
+					assert.NotEmpty(t, outcome().NotRetried.Text())
+				}
+				assert.Zero(t, outcome().Retry)
+				assert.Zero(t, f.refreshes())
+			})
+		})
+	}
+	t.Run(string(reauth.WithheldRefresh), func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			var during reauth.Outcome
+			f.cred.Refresher = reauth.RefresherFunc(func(ctx context.Context, _ reauth.Stale) (reauth.Token, error) {
+				during = f.send(ctx, http.MethodGet, apiURL, nil).outcome
+				return reauth.Token{AccessToken: "T"}, nil
+			})
+			f.get(apiURL)
+			assert.Equal(t, reauth.WithheldRefresh, during.Withheld)
+			assert.NotEmpty(t, during.Withheld.Text())
+		})
+	})
+}
+
+func TestOutcomeNotRetried(t *testing.T) {
+	busy := func(seconds string) func(req *http.Request, _ string) *http.Response {
+		return func(req *http.Request, _ string) *http.Response {
+			resp := invalidToken(req)
+			resp.Header.Set("Retry-After", seconds)
+			return resp
+		}
+	}
+	for want, prepare := range map[reauth.NotRetried]func(f *fixture){
+		reauth.NotRetriedReason: func(f *fixture) {
+			f.serve = func(req *http.Request, _ string) *http.Response {
+				return answer(req, http.StatusUnauthorized, `{"error":{"message":"insufficient quota"}}`)
+			}
+		},
+		reauth.NotRetriedNoToken: func(f *fixture) {
+			f.issue = func(int, reauth.Stale) (reauth.Token, error) { return reauth.Token{}, errors.New("down") }
+		},
+		reauth.NotRetriedTooYoung: func(f *fixture) {
+			f.serve = func(req *http.Request, _ string) *http.Response { return invalidToken(req) }
+			f.get(apiURL)
+		},
+		reauth.NotRetriedDeadline:   func(f *fixture) { f.rt.RetryWait = 20 * time.Second },
+		reauth.NotRetriedRetryAfter: func(f *fixture) { f.serve = busy("6") },
+		reauth.NotRetriedCanceled:   func(f *fixture) { f.takes = 11 * time.Second },
+		reauth.NotRetriedLoggedOut: func(f *fixture) {
+			f.serve = func(req *http.Request, _ string) *http.Response {
+				assert.NoError(f.t, f.cred.Clear(req.Context()))
+				return invalidToken(req)
+			}
+		},
+		reauth.NotRetriedTokenExpired: func(f *fixture) {
+			f.rt.RetryWait = 5 * time.Second
+			f.issue = func(n int, _ reauth.Stale) (reauth.Token, error) {
+				if n > 1 {
+					return reauth.Token{}, errors.New("down")
+				}
+				return reauth.Token{AccessToken: "T1", Expiry: time.Now().Add(2 * time.Second)}, nil
+			}
+		},
+		reauth.NotRetriedBodyTooLarge: func(f *fixture) { f.rt.MaxReplayBytes = -1 },
+		reauth.NotRetriedBodyFailed:   func(f *fixture) {},
+	} {
+		t.Run(string(want), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.set(reauth.Token{AccessToken: "T"})
+				f.revoke()
+				prepare(f)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				ctx, outcome := reauth.WithOutcome(ctx)
+				req, err := http.NewRequestWithContext(ctx, http.MethodPost, apiURL, io.MultiReader(strings.NewReader("body")))
+				require.NoError(t, err)
+				if want != reauth.NotRetriedBodyTooLarge {
+					req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("body")), nil }
+				}
+				if want == reauth.NotRetriedBodyFailed {
+					req.GetBody = func() (io.ReadCloser, error) { return nil, errors.New("gone") }
+				}
+				base := f.rt.Base
+				f.rt.Base = roundTripFunc(func(req *http.Request) (*http.Response, error) {
+					_, err := io.Copy(io.Discard, req.Body)
+					assert.NoError(t, err)
+					return base.RoundTrip(req)
+				})
+				resp, err := f.rt.RoundTrip(req)
+				if want == reauth.NotRetriedCanceled {
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+					time.Sleep(f.takes) // the refresh goes on
+				} else {
+					require.NoError(t, err)
+					require.NoError(t, resp.Body.Close())
+					assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+				}
+				assert.Equal(t, want, outcome().NotRetried)
+				assert.NotEmpty(t, want.Text())
+				assert.Zero(t, outcome().Retry)
+				synctest.Wait()
+			})
 		})
 	}
 }
