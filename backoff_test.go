@@ -572,7 +572,7 @@ func TestBackoffAfterAnUnusableToken(t *testing.T) {
 		{"two lines", reauth.Token{AccessToken: secret + "\r\nX-Evil: 1"}, "control character"},
 		{"a NUL", reauth.Token{AccessToken: secret + "\x00"}, "control character"},
 		{"too long", reauth.Token{AccessToken: strings.Repeat(secret, 10_000)}, "bytes"},
-		{"Placeholder", reauth.Token{AccessToken: reauth.Placeholder}, "give that to the SDK"},
+		{"Placeholder", reauth.Token{AccessToken: reauth.Placeholder}, "reauth.Placeholder: give that to the SDK"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -313,6 +313,8 @@ func TestFormatOfNil(t *testing.T) {
 			}
 		}, "%T", v)
 	}
+	assert.Equal(t, "Credential(empty)", fmt.Sprint((*reauth.Credential)(nil)))
+	assert.Equal(t, "Transport(nil)", fmt.Sprint((*reauth.Transport)(nil)))
 }
 
 // Redacted JSON without an error is a login lost on disk.
