@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,14 +35,23 @@ type Token struct {
 	// token is used until a server rejects it.
 	Expiry time.Time
 
+	// RefreshAt is when the issuer wants the refresh ahead of expiry to begin, if it
+	// says so (refresh_in of Microsoft Entra ID). It overrides
+	// Credential.RefreshBefore, unless that is negative.
+	RefreshAt time.Time
+
 	// session counts the logins of the Credential that returned the token, from 1.
 	// Zero is a token from elsewhere.
 	session uint64
 }
 
-// Validate reports why no header can carry the access token: it is empty, longer
-// than 64 KiB, begins or ends with white space, or has a control character. It
-// also refuses Placeholder. The error names the problem and never the token. A
+// boundTypes are the types of tokens that a request has to be signed for (RFC 9449,
+// RFC 6749 §7.1, RFC 7800).
+var boundTypes = []string{"dpop", "mac", "pop"}
+
+// Validate reports why the token cannot be sent: the access token is empty, longer
+// than 64 KiB, begins or ends with white space, has a control character, or is
+// Placeholder; or the type is one for which each request is signed, as DPoP. The error names the problem and never the token. A
 // Credential validates every token that it is given.
 func (t Token) Validate() error {
 	s := t.AccessToken
@@ -56,6 +66,8 @@ func (t Token) Validate() error {
 		return errors.New("the access token ends in a line break: trim what was read from the file")
 	case strings.Trim(s, " \t") != s:
 		return errors.New("the access token begins or ends with a blank")
+	case slices.Contains(boundTypes, strings.ToLower(t.TokenType)):
+		return fmt.Errorf("the token is of the type %s, which is of no use without a key: have the issuer issue bearer tokens to this client", t.TokenType)
 	}
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {

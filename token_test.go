@@ -216,6 +216,17 @@ func TestTokenValidateAcceptsWhatAHeaderCarries(t *testing.T) {
 }
 
 // What is told apart in logs must not be what is to be guessed.
+func TestTokenValidateRefusesTypesThatSignRequests(t *testing.T) {
+	for _, name := range []string{"DPoP", "dpop", "mac", "PoP"} {
+		err := reauth.Token{AccessToken: "T", TokenType: name}.Validate()
+		assert.ErrorContains(t, err, name)
+		assert.ErrorContains(t, err, "bearer")
+	}
+	for _, name := range []string{"", "Bearer", "bearer", "JWT", "user", "N_A", "jwt-bearer"} {
+		assert.NoError(t, reauth.Token{AccessToken: "T", TokenType: name}.Validate())
+	}
+}
+
 func TestTokenFingerprint(t *testing.T) {
 	t.Parallel()
 	sum := sha256.Sum256([]byte("q7Zk2mVx9LrT"))

@@ -38,6 +38,9 @@ const (
 func (c *Credential) newTokenState(tok Token, start, now time.Time) *tokenState {
 	s := tokenStateOf(tok, now)
 	if tok.Expiry.IsZero() {
+		if c.RefreshBefore >= 0 && tok.RefreshAt.After(start) {
+			s.refreshAt = instantOf(start.Add(min(tok.RefreshAt.Sub(start), maxLifetime)))
+		}
 		return s
 	}
 	life := min(tok.Expiry.Sub(start), maxLifetime)
@@ -50,6 +53,9 @@ func (c *Credential) newTokenState(tok Token, start, now time.Time) *tokenState 
 		expiry = soonest
 	}
 	refreshAt := expiry.Add(-randomized(min(c.refreshBefore(), life/2)))
+	if c.RefreshBefore >= 0 && !tok.RefreshAt.IsZero() {
+		refreshAt = start.Add(min(tok.RefreshAt.Sub(start), life))
+	}
 	if soonest := now.Add(settleTime); refreshAt.Before(soonest) {
 		refreshAt = soonest
 	}

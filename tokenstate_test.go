@@ -77,6 +77,50 @@ func TestTokenRefreshedAheadOfExpiry(t *testing.T) {
 	}
 }
 
+func TestTokenRefreshedWhenTheIssuerWants(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before, life, refreshIn, want time.Duration
+	}{
+		"earlier than we would":  {0, time.Hour, 30 * time.Minute, 30 * time.Minute},
+		"later than we would":    {30 * time.Minute, time.Hour, 59 * time.Minute, 59 * time.Minute},
+		"without an expiry":      {0, 0, 30 * time.Minute, 30 * time.Minute},
+		"in no time":             {0, time.Hour, time.Nanosecond, 5 * time.Second},
+		"after its expiry":       {0, time.Hour, 2 * time.Hour, time.Hour},
+		"none ahead of expiry":   {-1, time.Hour, 30 * time.Minute, time.Hour},
+		"none, nor is there one": {-1, 0, 30 * time.Minute, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.cred.RefreshBefore = tt.before
+				f.issue = func(n int, _ reauth.Stale) (reauth.Token, error) {
+					tok := reauth.Token{AccessToken: fmt.Sprint("T", n), RefreshAt: time.Now().Add(tt.refreshIn)}
+					if tt.life > 0 {
+						tok.Expiry = time.Now().Add(tt.life)
+					}
+					return tok, nil
+				}
+				require.Equal(t, http.StatusOK, f.get(apiURL).status)
+				wait := tt.want
+				if wait == 0 {
+					wait = 24 * time.Hour
+				}
+				time.Sleep(wait - time.Nanosecond)
+				require.Equal(t, http.StatusOK, f.get(apiURL).status)
+				synctest.Wait()
+				require.Equal(t, 1, f.refreshes())
+				if tt.want == 0 {
+					return
+				}
+				time.Sleep(time.Nanosecond)
+				require.Equal(t, http.StatusOK, f.get(apiURL).status)
+				synctest.Wait()
+				assert.Equal(t, 2, f.refreshes())
+			})
+		})
+	}
+}
+
 func TestTokenOfAShortLifeRefreshedTwiceInItAtMost(t *testing.T) {
 	for _, life := range []time.Duration{time.Minute, 5 * time.Minute, 10 * time.Minute} {
 		for _, before := range []time.Duration{0, time.Hour, math.MaxInt64} {
