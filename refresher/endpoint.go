@@ -1,13 +1,11 @@
 package refresher
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -34,37 +32,6 @@ const (
 	patience      = time.Minute // for an answer that may bring the next refresh token
 )
 
-// call has do get a token from the endpoint at address, with an HTTP client made
-// for that.
-func (o *OAuth2) call(ctx context.Context, address string, g grant, secrets []string, do func(context.Context) (*oauth2.Token, error)) (reauth.Token, error) {
-	if err := secure(address); err != nil {
-		return reauth.Token{}, reauth.Permanent(err)
-	}
-	e := &endpoint{outer: ctx, base: o.base(ctx), once: g.once}
-	var stop func()
-	e.ctx, stop = e.patient()
-	defer stop()
-	t, err := do(context.WithValue(e.ctx, oauth2.HTTPClient, e.client()))
-	if err != nil {
-		return reauth.Token{}, e.explain(err, g, secrets)
-	}
-	if t == nil { // the device's code was asked for
-		return reauth.Token{}, nil
-	}
-	tok := Token(t)
-	tok.Expiry = e.expiry
-	if id, _ := t.Extra("id_token").(string); id == tok.AccessToken { // jwt.Config.UseIDToken
-		tok.Expiry = time.Time{}
-	}
-	if !g.once && !g.login {
-		tok.RefreshToken = ""
-	}
-	if tok, err = checked(tok); err != nil {
-		return reauth.Token{}, fmt.Errorf("the token endpoint's answer: %w", err)
-	}
-	return tok, nil
-}
-
 // secure returns an error unless requests to address are encrypted or stay on this
 // machine.
 func secure(address string) error {
@@ -88,10 +55,10 @@ func shownURL(address string) string {
 	return mask.Text(address, 200)
 }
 
-// base returns what sends the requests.
-func (o *OAuth2) base(ctx context.Context) http.RoundTripper {
-	if o.Base != nil {
-		return o.Base
+// baseOf returns what sends the requests, if base does not.
+func baseOf(ctx context.Context, base http.RoundTripper) http.RoundTripper {
+	if base != nil {
+		return base
 	}
 	if client, _ := ctx.Value(oauth2.HTTPClient).(*http.Client); client != nil && client.Transport != nil {
 		return client.Transport
@@ -108,37 +75,51 @@ func (o *OAuth2) base(ctx context.Context) http.RoundTripper {
 type endpoint struct {
 	outer context.Context // the refresh's
 	ctx   context.Context // the request's, which may last longer
+	stop  func()          // releases ctx
 	base  http.RoundTripper
-	once  bool
+	once  bool // the request holds what must not be seen twice
+
+	repeats int // at most
 
 	out    atomic.Bool   // the server may have the request, and we have not its answer
 	lost   bool          // so it stays
-	expiry time.Time     // by the answer's expires_in
+	answer *answer       // the latest
 	tries  int           // so far
 	wait   time.Duration // before the next
 }
 
-// client returns an HTTP client for x/oauth2, of which some parts forget the
-// context.
-func (e *endpoint) client() *http.Client {
-	retrying := &retryablehttp.RoundTripper{Client: &retryablehttp.Client{
+// newEndpoint returns an endpoint whose stop has to be called.
+func newEndpoint(ctx context.Context, base http.RoundTripper, once bool) *endpoint {
+	e := &endpoint{outer: ctx, base: baseOf(ctx, base), once: once, repeats: maxRepeats}
+	e.ctx, e.stop = e.patient()
+	return e
+}
+
+// send sends the request until there is an answer that another try would not change.
+func (e *endpoint) send(req *http.Request) (*answer, error) {
+	e.lost, e.answer, e.tries = false, nil, 0
+	client := &retryablehttp.Client{
 		HTTPClient:   &http.Client{Transport: e, CheckRedirect: noRedirect},
-		RetryMax:     maxRepeats,
+		RetryMax:     e.repeats,
 		CheckRetry:   e.again,
 		Backoff:      func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return e.wait },
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
-	}}
-	return &http.Client{CheckRedirect: noRedirect, Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-		if req.Context().Done() == nil { // else it is made of e.ctx, and may end before
-			req = req.WithContext(e.ctx)
-		}
-		return retrying.RoundTrip(req)
-	})}
+	}
+	again, err := retryablehttp.FromRequest(req.WithContext(e.ctx))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(again)
+	var about *url.Error
+	if errors.As(err, &about) { // the URL is known, and may have a query
+		err = about.Err
+	}
+	if err != nil {
+		return nil, err
+	}
+	_ = resp.Body.Close()
+	return e.answer, nil
 }
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // noRedirect lets no grant follow a redirect to where the answer is made up.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -166,9 +147,10 @@ func (e *endpoint) patient() (context.Context, func()) {
 func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 	e.out.Store(true) // as long as base does not say otherwise
 	defer e.out.Store(false)
+	var traced atomic.Bool
 	sent := time.Now()
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GetConn:      func(string) { e.out.Store(false) },
+		GetConn:      func(string) { traced.Store(true); e.out.Store(false) },
 		WroteHeaders: func() { e.out.Store(true) },
 	})
 	resp, err := e.base.RoundTrip(req.WithContext(ctx))
@@ -177,56 +159,27 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 		_ = resp.Body.Close()
 	}
-	if e.lost = err != nil && e.out.Load() && !isDial(err); err != nil {
+	if e.lost = err != nil && e.out.Load() && (traced.Load() || !isUnsent(err)); err != nil {
 		return nil, err
 	}
 	if len(body) > maxAnswer {
+		e.lost = true
 		return nil, errTooLarge
 	}
-	body = e.tame(resp, body, sent)
-	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Body, resp.ContentLength = http.NoBody, 0
+	e.answer = newAnswer(resp, body, sent)
 	return resp, nil
 }
 
-// isDial reports whether there was no connection to send anything on.
-func isDial(err error) bool {
+// isUnsent reports whether there was no connection to send anything on: a dial or a
+// handshake failed.
+func isUnsent(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
-}
-
-// tame notes the answer's lifetime, which counts from before the request, and
-// returns the answer in a form that x/oauth2 reads: it takes no expires_in but a
-// whole number, and JSON only where the Content-Type says so.
-func (e *endpoint) tame(resp *http.Response, body []byte, sent time.Time) []byte {
-	e.expiry = time.Time{}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(body, &members) == nil {
-		if members == nil { // null, at which x/oauth2 panics
-			members = map[string]json.RawMessage{}
-		}
-		if resp.Header == nil {
-			resp.Header = http.Header{}
-		}
-		resp.Header.Set("Content-Type", "application/json")
-		life, ok := seconds(members["expires_in"])
-		maps.DeleteFunc(members, func(name string, _ json.RawMessage) bool {
-			return strings.EqualFold(name, "expires_in") // as a struct would take it
-		})
-		if ok {
-			e.expiry = sent.Add(life)
-			members["expires_in"] = json.RawMessage(fmt.Sprint(int64(life / time.Second)))
-		}
-		if plain, err := json.Marshal(members); err == nil {
-			return plain
-		}
-		return body
-	}
-	if form, err := url.ParseQuery(string(body)); err == nil {
-		if life, ok := seconds(json.RawMessage(form.Get("expires_in"))); ok {
-			e.expiry = sent.Add(life)
-		}
-	}
-	return body
+	var certificate *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var header tls.RecordHeaderError
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || op.Op == "remote error") ||
+		errors.As(err, &certificate) || errors.As(err, &alert) || errors.As(err, &header) || strings.Contains(err.Error(), "TLS handshake")
 }
 
 // again decides whether the request is sent once more.
@@ -242,6 +195,9 @@ func (e *endpoint) again(_ context.Context, resp *http.Response, err error) (boo
 	if e.once && (e.lost || resp != nil && resp.StatusCode != http.StatusServiceUnavailable) {
 		return false, nil
 	}
+	if err == nil && busyCodes[folded(e.answer.code)] {
+		return true, nil
+	}
 	repeat, _ := retryablehttp.DefaultRetryPolicy(e.outer, resp, err)
 	return repeat, nil
 }
@@ -256,92 +212,15 @@ func backoff(n int, resp *http.Response) time.Duration {
 	return wait/2 + rand.N(wait/2+1)
 }
 
-// explain says what went wrong, so that the Credential does the right thing.
-func (e *endpoint) explain(err error, g grant, secrets []string) error {
-	var refused *oauth2.RetrieveError
-	switch told := explain(err, g, secrets); {
-	case errors.As(err, &refused):
-		return told
-	case e.ctx.Err() != nil:
+// failed says why there is no answer.
+func (e *endpoint) failed(err error, g grant, secrets []string) error {
+	told := error(mask.Err("no token from the "+or(g.endpoint, "token endpoint")+": ", err, secrets...))
+	if e.ctx.Err() != nil {
 		cause := context.Cause(e.ctx)
-		told := error(mask.WithText("the token endpoint has not answered: "+mask.ErrorText(cause), cause))
-		if e.lost && g.once {
-			return reauth.AnswerLost(told)
-		}
-		return told
-	case e.lost && g.once:
+		told = mask.WithText("the "+or(g.endpoint, "token endpoint")+" has not answered: "+mask.ErrorText(cause), cause)
+	}
+	if e.lost && g.once {
 		return reauth.AnswerLost(told)
-	default:
-		return told
-	}
-}
-
-// hopeless has the error codes after which the same request fares no better later
-// (RFC 6749 §5.2, RFC 8628 §3.5, RFC 8693 §2.2.2, OpenID Connect and some servers'
-// own), and whether one may that is made of something new each time.
-var hopeless = map[string]bool{
-	"invalid_grant":                true,
-	"invalid_request":              true,
-	"invalid_target":               true,
-	"access_denied":                true,
-	"invalid_client":               false,
-	"unauthorized_client":          false,
-	"unsupported_grant_type":       false,
-	"invalid_scope":                false,
-	"expired_token":                false,
-	"interaction_required":         false,
-	"login_required":               false,
-	"consent_required":             false,
-	"account_selection_required":   false,
-	"bad_refresh_token":            false, // GitHub
-	"incorrect_client_credentials": false, // GitHub
-	"invalid_refresh_token":        false, // Slack
-	"invalid_client_id":            false, // Slack
-	"bad_client_secret":            false, // Slack
-	"deleted_client":               false, // Google
-}
-
-// explain says what went wrong without the answer's body, and whether to try again.
-func explain(err error, g grant, secrets []string) error {
-	var refused *oauth2.RetrieveError
-	if !errors.As(err, &refused) || refused.Response == nil {
-		return mask.Err("no token from the token endpoint: ", err, secrets...)
-	}
-	if refused.ErrorCode == "" { // x/oauth2/jwt does not look
-		var body struct {
-			Code        string `json:"error"`
-			Description string `json:"error_description"`
-		}
-		_ = json.Unmarshal(refused.Body, &body)
-		refused.ErrorCode, refused.ErrorDescription = body.Code, body.Description
-	}
-	status, code := refused.Response.StatusCode, refused.ErrorCode
-	var b strings.Builder
-	fmt.Fprintf(&b, "the token endpoint answered %d", status)
-	if code != "" {
-		b.WriteString(" " + mask.Text(code, 60, secrets...))
-	}
-	if d := mask.Text(refused.ErrorDescription, 150, secrets...); d != "" {
-		b.WriteString(" (" + d + ")")
-	}
-	switch {
-	case status >= 300 && status < 400:
-		b.WriteString(", a redirect to " + shownURL(refused.Response.Header.Get("Location")) + " that is not followed: set TokenURL to where it leads")
-	case code == "invalid_client" || code == "unauthorized_client":
-		b.WriteString(": check ClientID, ClientSecret, and whether the server wants them in the body (AuthStyle)")
-	case code == "invalid_grant" && g.once:
-		b.WriteString(": the refresh token has expired, was revoked, or was used by another")
-	}
-	told := error(mask.WithText(b.String(), err))
-	renewable, known := hopeless[code]
-	if known && !(renewable && g.fresh) && status < 500 && status != http.StatusTooManyRequests {
-		if code == "invalid_grant" && g.once { // RFC 6749 §5.2
-			return reauth.LoginEnded(told)
-		}
-		return reauth.Permanent(told)
-	}
-	if wait, ok := retryafter.Of(refused.Response); ok && wait > 0 {
-		return again{told, wait}
 	}
 	return told
 }

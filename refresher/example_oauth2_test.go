@@ -119,7 +119,7 @@ func ExampleOAuth2_TokenExchange() {
 
 	issuer := &refresher.OAuth2{Config: oauth2.Config{ClientID: "app", Endpoint: endpoint}}
 	cred := &reauth.Credential{Refresher: issuer.TokenExchange(refresher.TokenExchange{
-		Subject:     platform.Token,
+		Subject:     platform,
 		SubjectType: "urn:ietf:params:oauth:token-type:jwt",
 	})}
 

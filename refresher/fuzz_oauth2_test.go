@@ -86,6 +86,7 @@ func FuzzTokenEndpoint(f *testing.F) {
 			return oauthAnswer(status, body, "Content-Type", contentType, "Location", body), nil
 		}}
 		o := oauthApp(server)
+		o.Config.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
 		check := func(name string, tok reauth.Token, err error) {
 			if err == nil {
 				assert.NoError(t, tok.Validate(), name)

@@ -198,8 +198,10 @@ func oauthGrants() []oauthGrant {
 }
 
 // oauthFixed returns always the same token.
-func oauthFixed(access string) func(context.Context) (reauth.Token, error) {
-	return func(context.Context) (reauth.Token, error) { return reauth.Token{AccessToken: access}, nil }
+func oauthFixed(access string) reauth.RefresherFunc {
+	return func(context.Context, reauth.Stale) (reauth.Token, error) {
+		return reauth.Token{AccessToken: access}, nil
+	}
 }
 
 // oauthKey is an RSA key in PEM.

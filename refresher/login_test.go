@@ -136,7 +136,7 @@ func TestTokenExchangeDoesNotOutliveTheEndOfItsSubjectsLogin(t *testing.T) {
 			_, _ = io.WriteString(w, `{"access_token":"exchanged"}`)
 			return w.Result(), nil
 		})
-		outer := &reauth.Credential{Logger: localDiscard, Refresher: issuer.TokenExchange(refresher.TokenExchange{Subject: inner.Token})}
+		outer := &reauth.Credential{Logger: localDiscard, Refresher: issuer.TokenExchange(refresher.TokenExchange{Subject: inner})}
 		_, err := outer.Token(t.Context())
 		require.ErrorContains(t, err, "no subject token")
 		require.NoError(t, inner.Set(t.Context(), reauth.Token{AccessToken: "subject"}))

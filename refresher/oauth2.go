@@ -12,10 +12,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 	"golang.org/x/oauth2/jwt"
 
 	"github.com/reauth-go/reauth"
@@ -40,25 +40,50 @@ import (
 // and until the refresh's context ends. That does not hold for a refresh token,
 // which a server that rotates them takes for stolen when it sees it twice (RFC
 // 9700 §4.14.2): it is sent again only if it was not sent, or the answer was 503;
-// after another passing error, by a later refresh; and if its answer was lost,
-// never.
+// after another passing error, by a later refresh; and if its answer was lost, as
+// Reuse says. A new refresh token is kept, whatever came with it.
 //
-// Errors of the server that another try does not change, such as invalid_grant
-// and invalid_client (RFC 6749 §5.2), are permanent; errors.As finds the
-// *oauth2.RetrieveError.
+// An answer that a refresh token is of no more use (invalid_grant of RFC 6749 §5.2,
+// and what other servers say) is marked by reauth.LoginEnded, and one that the request
+// for it is wrong by reauth.Permanent. Without a refresh token nothing is permanent:
+// who sends new credentials each time is asked again at the Credential's backoff.
+// errors.As finds the *oauth2.RetrieveError.
 //
 // Its fields are not changed after first use.
 type OAuth2 struct {
 	// Config has the client and the endpoints. TokenURL is required. If AuthStyle is
-	// not set, a client with a secret shows it in the header (RFC 6749 §2.3.1), and
-	// one without names itself in the body; nothing is detected, as that takes a
-	// second request with the same grant.
+	// not set, a client with a secret shows it in the header (RFC 6749 §2.3.1), and if
+	// the server refuses the client, once more in the body; what it accepts is
+	// remembered.
 	Config oauth2.Config
 
+	// ClientAssertion, if not nil, returns the JWT with which the client authenticates
+	// in place of a secret (private_key_jwt; RFC 7523 §2.2): signed for each request,
+	// or read from a file, as in workload identity federation.
+	ClientAssertion func(context.Context) (string, error)
+
 	// Params are sent with each token request, an audience or a resource; those of
-	// JWTBearer have them in their assertion. DeviceLogin sends the first value of
-	// each.
+	// JWTBearer have them in their assertion. A grant_type takes the place of the
+	// grant's own, scopes are added to those of Config, and claims (OpenID Connect Core
+	// §5.5) are merged with those that a challenge asks for. DeviceLogin sends the first
+	// value of each.
 	Params url.Values
+
+	// Reuse is for how long after its first use the issuer accepts a refresh token
+	// again: its grace period, leeway or reuse interval, less a second. If the answer to
+	// a refresh was lost, the refresh token is presented again within that time. After
+	// it, or if Reuse is zero, which means unknown, it is presented again as soon as the
+	// access token is of no more use, since without that the login is lost for certain.
+	// If Reuse is negative, it is never presented again.
+	Reuse time.Duration
+
+	// IDToken makes the id_token the bearer token, as the Kubernetes API and Google's
+	// IAP have it, in place of the access_token.
+	IDToken bool
+
+	// Permanent, if not nil, reports whether another try after a refusal is of no use.
+	// It is asked ahead of what is known of the server's codes.
+	Permanent func(*oauth2.RetrieveError) bool
 
 	// Base sends the requests. Nil means the transport of the client that
 	// BaseContext has under oauth2.HTTPClient, if any, else one like
@@ -66,6 +91,8 @@ type OAuth2 struct {
 	// that the server is just closing, the answer would be lost, and with it the
 	// next refresh token.
 	Base http.RoundTripper
+
+	style atomic.Value // of the oauth2.AuthStyle that the server has accepted
 }
 
 // String returns the client without its secret.
@@ -84,23 +111,41 @@ func (o OAuth2) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 // granted (RFC 6749 §6).
 //
 // If the answer to an earlier call was lost, the server may have used the refresh
-// token up, and may end the login if it is presented again (RFC 9700 §4.14.2). It is
-// presented again when the access token was rejected or has expired, since without
-// that the login is lost for certain.
+// token up, and may end the login if it is presented again (RFC 9700 §4.14.2); see
+// Reuse.
 //
 // If ctx's deadline passes while the server has the refresh token, Refresh waits
 // for the answer up to a minute longer, as it may bring the next refresh token.
 // A Credential does not wait so long, and uses what still comes.
 func (o *OAuth2) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
-	if stale.Token.RefreshToken == "" {
-		return reauth.Token{}, reauth.Permanent(errors.New("there is no refresh token: log in, with DeviceLogin for instance, and hand the token to Credential.Set"))
+	grantType := o.Params.Get("grant_type")
+	if stale.Token.RefreshToken == "" || grantType == "password" {
+		if grantType == "" {
+			return reauth.Token{}, reauth.Permanent(errors.New("there is no refresh token: log in, with DeviceLogin for instance, and hand the token to Credential.Set"))
+		}
+		return o.ask(ctx, stale, grant{form: url.Values{}, scoped: true, login: true})
 	}
-	if left := usableFor(stale); !stale.AnswerLostAt.IsZero() && left > 0 {
-		err := fmt.Errorf("the answer to a refresh was lost at %s: the refresh token may be used up, and is presented again when the access token is of no more use", stale.AnswerLostAt.UTC().Format(time.RFC3339))
-		return reauth.Token{}, again{err, left}
+	if err := o.doubt(stale); err != nil {
+		return reauth.Token{}, err
 	}
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {stale.Token.RefreshToken}}
-	return o.ask(ctx, stale, grant{form: form, once: true})
+	return o.ask(ctx, stale, grant{form: form, once: true, lostAt: stale.AnswerLostAt})
+}
+
+// doubt returns why a refresh token that may be used up is not presented now.
+func (o *OAuth2) doubt(stale reauth.Stale) error {
+	at := stale.AnswerLostAt
+	if at.IsZero() || o.Reuse > 0 && time.Since(at) <= o.Reuse {
+		return nil
+	}
+	text := fmt.Sprintf("the answer to the refresh of %s was lost: the refresh token may be used up", at.UTC().Format(time.RFC3339))
+	if o.Reuse < 0 {
+		return reauth.Permanent(errors.New(text + ", and OAuth2.Reuse says not to present it again"))
+	}
+	if left := usableFor(stale); left > 0 {
+		return again{errors.New(text + ", and is presented again when the access token is of no more use"), left}
+	}
+	return nil
 }
 
 // usableFor returns for how long the stale access token may still be used; at most a
@@ -139,12 +184,38 @@ func (o *OAuth2) JWTBearer(conf *jwt.Config) reauth.Refresher {
 		given := conf.Scopes
 		return widened(stale, true, func(more []string, _ string) (reauth.Token, error) {
 			conf.Scopes = union(given, more)
-			return o.call(ctx, conf.TokenURL, grant{}, append(o.secrets(nil), string(conf.PrivateKey)), func(ctx context.Context) (*oauth2.Token, error) {
-				return conf.TokenSource(ctx).Token()
-			})
+			form, err := signed(ctx, &conf)
+			if err != nil {
+				return reauth.Token{}, mask.Err("no assertion: ", err, string(conf.PrivateKey))
+			}
+			return o.token(ctx, conf.TokenURL, form, grant{anonymous: true, idToken: conf.UseIDToken}, o.secrets(form))
 		})
 	})
 }
+
+// signed returns the token request that x/oauth2 makes of conf.
+func signed(ctx context.Context, conf *jwt.Config) (form url.Values, err error) {
+	unsent := errors.New("the request is not sent here")
+	client := &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+		defer req.Body.Close()
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		if form, err = url.ParseQuery(string(body)); err != nil {
+			return nil, err
+		}
+		return nil, unsent
+	})}
+	if _, err = conf.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, client)).Token(); form != nil {
+		return form, nil
+	}
+	return nil, err
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
 // Assertion returns a Refresher of the JWT bearer grant (RFC 7523 §2.1) with
 // assertions that come from elsewhere: a key management service, or a file. sign
@@ -156,125 +227,68 @@ func (o *OAuth2) Assertion(sign func(context.Context) (string, error)) reauth.Re
 			return reauth.Token{}, ofAnother("no assertion: ", err)
 		}
 		form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {assertion}}
-		return o.ask(ctx, stale, grant{form: form, scoped: true, fresh: true})
+		return o.ask(ctx, stale, grant{form: form, scoped: true})
 	})
-}
-
-// A TokenExchange says what is exchanged for a token (RFC 8693 §2.1). Audience
-// and resource go into OAuth2.Params.
-type TokenExchange struct {
-	// Subject returns the subject_token; that of another Credential with
-	// Credential.Token. It is called for each refresh.
-	Subject func(context.Context) (reauth.Token, error)
-
-	// SubjectType is the subject_token_type. "" means
-	// "urn:ietf:params:oauth:token-type:access_token".
-	SubjectType string
-
-	// Actor returns the actor_token; nil means none. ActorType is as SubjectType.
-	Actor     func(context.Context) (reauth.Token, error)
-	ActorType string
-
-	// RequestedType is the requested_token_type; "" leaves it to the server.
-	RequestedType string
-}
-
-// TokenExchange returns a Refresher of the token exchange grant (RFC 8693).
-func (o *OAuth2) TokenExchange(x TokenExchange) reauth.Refresher {
-	const accessToken = "urn:ietf:params:oauth:token-type:access_token"
-	if x.Subject == nil {
-		return failing(errors.New("refresher.TokenExchange has no Subject"))
-	}
-	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
-		form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}}
-		subject, err := x.Subject(ctx)
-		if err != nil {
-			return reauth.Token{}, ofAnother("no subject token: ", err)
-		}
-		form.Set("subject_token", subject.AccessToken)
-		form.Set("subject_token_type", or(x.SubjectType, accessToken))
-		if x.Actor != nil {
-			actor, err := x.Actor(ctx)
-			if err != nil {
-				return reauth.Token{}, ofAnother("no actor token: ", err)
-			}
-			form.Set("actor_token", actor.AccessToken)
-			form.Set("actor_token_type", or(x.ActorType, accessToken))
-		}
-		if x.RequestedType != "" {
-			form.Set("requested_token_type", x.RequestedType)
-		}
-		return o.ask(ctx, stale, grant{form: form, scoped: true, fresh: true})
-	})
-}
-
-// DeviceLogin logs a user in by the device authorization grant (RFC 8628): show
-// is called once with the code and the address that he is to open, and then the
-// server is asked until he has, the code has expired, or ctx ends. The token is
-// for Credential.Set.
-func (o *OAuth2) DeviceLogin(ctx context.Context, show func(*oauth2.DeviceAuthResponse) error) (reauth.Token, error) {
-	conf := o.Config
-	conf.Endpoint.AuthStyle = o.authStyle()
-	var device *oauth2.DeviceAuthResponse
-	_, err := o.call(ctx, conf.Endpoint.DeviceAuthURL, grant{}, o.secrets(nil), func(ctx context.Context) (_ *oauth2.Token, err error) {
-		device, err = conf.DeviceAuth(ctx, params(o.Params)...)
-		return nil, err
-	})
-	if err != nil {
-		return reauth.Token{}, fmt.Errorf("device login: %w", err)
-	}
-	if device.DeviceCode == "" { // some servers have errors in a 200
-		return reauth.Token{}, errors.New("device login: the answer has no device_code: see whether the client may use the device flow")
-	}
-	if err := show(device); err != nil {
-		return reauth.Token{}, fmt.Errorf("device login: %w", err)
-	}
-	tok, err := o.call(ctx, conf.Endpoint.TokenURL, grant{login: true}, o.secrets(url.Values{"device_code": {device.DeviceCode}}), func(ctx context.Context) (*oauth2.Token, error) {
-		return conf.DeviceAccessToken(ctx, device, params(o.Params)...)
-	})
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return reauth.Token{}, fmt.Errorf("device login: the code expired before the user had entered it, begin again: %w", err)
-	}
-	if err != nil {
-		return reauth.Token{}, fmt.Errorf("device login: %w", err)
-	}
-	return tok, nil
 }
 
 // A grant is a token request.
 type grant struct {
-	form   url.Values
-	once   bool // it holds what must not be seen twice, and may bring a refresh token
-	login  bool // so may this
-	scoped bool // it may ask for scopes
-	fresh  bool // it is made of what another try may find renewed
+	endpoint  string // what it is sent to, for errors; "" means "token endpoint"
+	form      url.Values
+	once      bool                             // it holds what must not be seen twice, and may bring a refresh token
+	lostAt    time.Time                        // when an earlier answer to it was lost, or zero
+	login     bool                             // it may bring a refresh token, too
+	polled    bool                             // it is repeated by whoever sends it
+	scoped    bool                             // it may ask for scopes
+	anonymous bool                             // the client does not authenticate itself
+	idToken   bool                             // the id_token is wanted
+	permanent func(*oauth2.RetrieveError) bool // nil, or OAuth2.Permanent
 }
 
 // ask sends a token request with what the rejection's challenge asks for.
 func (o *OAuth2) ask(ctx context.Context, stale reauth.Stale, g grant) (reauth.Token, error) {
 	return widened(stale, g.scoped, func(more []string, claims string) (reauth.Token, error) {
-		form := maps.Clone(o.Params)
-		if form == nil {
-			form = url.Values{}
-		}
-		maps.Copy(form, g.form)
-		if scopes := union(o.Config.Scopes, more); g.scoped && len(scopes) > 0 {
+		form := maps.Clone(g.form)
+		maps.Copy(form, o.Params)
+		scopes := union(o.Config.Scopes, strings.Fields(o.Params.Get("scope")))
+		if scopes = union(scopes, more); g.scoped && len(scopes) > 0 {
 			form.Set("scope", strings.Join(scopes, " "))
 		}
-		if claims != "" {
+		if claims = mergedClaims(o.Params.Get("claims"), claims); claims != "" {
 			form.Set("claims", claims)
 		}
-		// x/oauth2's own refresh cannot send claims. This one sends any grant, and
-		// nothing else that differs.
-		conf := clientcredentials.Config{
-			ClientID:       o.Config.ClientID,
-			ClientSecret:   o.Config.ClientSecret,
-			TokenURL:       o.Config.Endpoint.TokenURL,
-			AuthStyle:      o.authStyle(),
-			EndpointParams: form,
-		}
-		return o.call(ctx, conf.TokenURL, g, o.secrets(form), conf.Token)
+		return o.token(ctx, o.Config.Endpoint.TokenURL, form, g, o.secrets(form))
 	})
+}
+
+// token sends a token request and returns the token of the answer.
+func (o *OAuth2) token(ctx context.Context, address string, form url.Values, g grant, secrets []string) (reauth.Token, error) {
+	g.permanent, g.idToken = o.Permanent, g.idToken || o.IDToken
+	a, err := o.post(ctx, address, form, g, secrets)
+	if err != nil {
+		return reauth.Token{}, err
+	}
+	names := accessMembers
+	if g.idToken {
+		names = idMembers
+	}
+	tok := a.token(names)
+	if !g.once && !g.login {
+		tok.RefreshToken = ""
+	}
+	if tok.RefreshToken == form.Get("refresh_token") {
+		tok.RefreshToken = "" // none is new
+	}
+	if tok.RefreshToken != "" && g.once {
+		return tok, nil // the Credential keeps it, and says what is wrong with the other
+	}
+	if !a.ok() || tok.AccessToken == "" {
+		return reauth.Token{}, a.refused(g, secrets)
+	}
+	if tok, err = checked(tok); err != nil {
+		return reauth.Token{}, fmt.Errorf("the token endpoint's answer: %w", err)
+	}
+	return tok, nil
 }
 
 // ofAnother returns the error of what a grant is made from. Its being permanent is
@@ -333,14 +347,30 @@ func union(a, b []string) []string {
 	return all
 }
 
-func (o *OAuth2) authStyle() oauth2.AuthStyle {
-	switch style := o.Config.Endpoint.AuthStyle; {
-	case style != oauth2.AuthStyleAutoDetect:
-		return style
-	case o.Config.ClientSecret == "":
-		return oauth2.AuthStyleInParams
+// mergedClaims returns the claims request (OpenID Connect Core §5.5.1) that asks for
+// all that a and b ask for; where they differ, as b does.
+func mergedClaims(a, b string) string {
+	var one, other map[string]any
+	if json.Unmarshal([]byte(a), &one) != nil || json.Unmarshal([]byte(b), &other) != nil {
+		return or(b, a)
 	}
-	return oauth2.AuthStyleInHeader
+	all, err := json.Marshal(merged(one, other))
+	if err != nil {
+		return b
+	}
+	return string(all)
+}
+
+func merged(a, b map[string]any) map[string]any {
+	all := maps.Clone(a)
+	for name, v := range b {
+		was, _ := all[name].(map[string]any)
+		if more, ok := v.(map[string]any); ok && was != nil {
+			v = merged(was, more)
+		}
+		all[name] = v
+	}
+	return all
 }
 
 // secrets returns what must not appear in an error, of what is sent.
@@ -355,15 +385,6 @@ func (o *OAuth2) secrets(form url.Values) []string {
 				all = append(all, v)
 			}
 		}
-	}
-	return all
-}
-
-// params returns the parameters as x/oauth2 has them.
-func params(v url.Values) []oauth2.AuthCodeOption {
-	var all []oauth2.AuthCodeOption
-	for name := range v {
-		all = append(all, oauth2.SetAuthURLParam(name, v.Get(name)))
 	}
 	return all
 }

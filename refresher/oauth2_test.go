@@ -80,9 +80,20 @@ func TestGrantIsNeverSentInAnotherForm(t *testing.T) {
 		}, {
 			name: "params", get: oauthRefresh.get, stale: oauthHeld(), auth: oauthBasicApp,
 			set: func(o *refresher.OAuth2) {
-				o.Params = url.Values{"resource": {"https://a.example", "https://b.example"}, "grant_type": {"password"}}
+				o.Params = url.Values{"resource": {"https://a.example", "https://b.example"}}
 			},
 			want: url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"R0"}, "resource": {"https://a.example", "https://b.example"}},
+		}, {
+			name: "password, which logs in each time", get: oauthRefresh.get, stale: oauthHeld(), auth: oauthBasicApp,
+			set: func(o *refresher.OAuth2) {
+				o.Params = url.Values{"grant_type": {"password"}, "username": {"u"}, "password": {"p"}, "scope": {"a"}}
+				o.Config.Scopes = []string{"b"}
+			},
+			want: url.Values{"grant_type": {"password"}, "username": {"u"}, "password": {"p"}, "scope": {"b a"}},
+		}, {
+			name: "another name for the refresh token grant", get: oauthRefresh.get, stale: oauthHeld(), auth: oauthBasicApp,
+			set:  func(o *refresher.OAuth2) { o.Params = url.Values{"grant_type": {"renew"}} },
+			want: url.Values{"grant_type": {"renew"}, "refresh_token": {"R0"}},
 		}, {
 			name: "client credentials", get: func(o *refresher.OAuth2) reauth.Refresher { return o.ClientCredentials() }, auth: oauthBasicApp,
 			stale: oauthHeld(),
@@ -150,14 +161,72 @@ func TestGrantIsNeverSentInAnotherForm(t *testing.T) {
 
 // A refused client is not shown to the server in the other way, which is a second
 // request with the same refresh token.
-func TestRefusedClientIsNotTriedInAnotherForm(t *testing.T) {
+func TestAuthStyleFoundOut(t *testing.T) {
+	inHeader := func(req *http.Request) bool { return req.Header.Get("Authorization") != "" }
+	for name, refusal := range map[string]func() *http.Response{
+		"invalid_client":         func() *http.Response { return oauthError(401, "invalid_client") },
+		"invalid_client, 400":    func() *http.Response { return oauthError(400, "invalid_client") },
+		"a bare 401":             func() *http.Response { return oauthAnswer(401, "") },
+		"a 401 with a page":      func() *http.Response { return oauthAnswer(401, "<html>Unauthorized</html>", "Content-Type", "text/html") },
+		"GitHub's, within a 200": func() *http.Response { return oauthError(200, "incorrect_client_credentials") },
+	} {
+		for _, wantsHeader := range []bool{true, false} {
+			for _, grant := range append(oauthGrants(), oauthRefresh) {
+				t.Run(fmt.Sprintf("%s, header %t, %s", name, wantsHeader, grant.name), func(t *testing.T) {
+					server := &oauthServer{answer: func(n int, req *http.Request, _ url.Values) (*http.Response, error) {
+						if grant.name != "JWT bearer" && inHeader(req) != wantsHeader {
+							return refusal(), nil
+						}
+						return oauthToken(n), nil
+					}}
+					o := oauthApp(server)
+					r := grant.get(o)
+					want := 1
+					if !wantsHeader && grant.name != "JWT bearer" { // in which no client takes part
+						want = 2
+					}
+					_, err := r.Refresh(t.Context(), oauthHeld())
+					require.NoError(t, err)
+					require.Len(t, server.seen(), want)
+					first, last := server.seen()[0].form, server.seen()[want-1].form
+					assert.Equal(t, first.Get("grant_type"), last.Get("grant_type"), "the same grant")
+					_, err = r.Refresh(t.Context(), oauthHeld())
+					require.NoError(t, err)
+					assert.Len(t, server.seen(), want+1, "the style is remembered")
+				})
+			}
+		}
+	}
+}
+
+func TestAuthStyleThatIsSetIsTheOnlyOne(t *testing.T) {
+	for _, style := range []oauth2.AuthStyle{oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams} {
+		server := &oauthServer{answer: func(int, *http.Request, url.Values) (*http.Response, error) {
+			return oauthError(401, "invalid_client"), nil
+		}}
+		o := oauthApp(server)
+		o.Config.Endpoint.AuthStyle = style
+		_, err := o.Refresh(t.Context(), oauthHeld())
+		require.ErrorContains(t, err, "invalid_client")
+		assert.Len(t, server.seen(), 1)
+	}
+}
+
+func TestClientThatIsRefusedInEachStyle(t *testing.T) {
 	for _, grant := range append(oauthGrants(), oauthRefresh) {
 		server := &oauthServer{answer: func(int, *http.Request, url.Values) (*http.Response, error) {
 			return oauthError(401, "invalid_client"), nil
 		}}
-		_, err := grant.get(oauthApp(server)).Refresh(t.Context(), oauthHeld())
+		r := grant.get(oauthApp(server))
+		_, err := r.Refresh(t.Context(), oauthHeld())
 		require.ErrorContains(t, err, "invalid_client", grant.name)
-		assert.Len(t, server.seen(), 1, grant.name)
+		assert.ErrorContains(t, err, "ClientSecret", grant.name)
+		assert.Equal(t, grant.name == oauthRefresh.name, reauth.IsPermanent(err), "machines are asked again")
+		want := 2
+		if grant.name == "JWT bearer" {
+			want = 1
+		}
+		assert.Len(t, server.seen(), want, grant.name)
 	}
 }
 
@@ -210,10 +279,10 @@ func TestAssertionAndSubjectAreNeverThoseOfTheLastRefresh(t *testing.T) {
 	n := 0
 	o := oauthApp(server)
 	assertion := o.Assertion(func(context.Context) (string, error) { n++; return fmt.Sprint("A", n), nil })
-	exchange := o.TokenExchange(refresher.TokenExchange{Subject: func(context.Context) (reauth.Token, error) {
+	exchange := o.TokenExchange(refresher.TokenExchange{Subject: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
 		n++
 		return reauth.Token{AccessToken: fmt.Sprint("S", n)}, nil
-	}})
+	})})
 	for _, r := range []reauth.Refresher{assertion, assertion, exchange, exchange} {
 		_, err := r.Refresh(t.Context(), reauth.Stale{})
 		require.NoError(t, err)
@@ -227,7 +296,7 @@ func TestAssertionAndSubjectAreNeverThoseOfTheLastRefresh(t *testing.T) {
 
 func TestMissingPartOfAGrantIsNeitherSentNorARiddle(t *testing.T) {
 	broken := errors.New("the key service is down")
-	fails := func(context.Context) (reauth.Token, error) { return reauth.Token{}, broken }
+	fails := reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) { return reauth.Token{}, broken })
 	server := &oauthServer{}
 	o := oauthApp(server)
 	for _, c := range []struct {
@@ -620,7 +689,7 @@ func TestTokenExchangeOfAnotherCredentialsTokenIsNotStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &oauthServer{}
 		users := oauthCredential(t, oauthApp(server))
-		services := oauthCredential(t, oauthApp(server).TokenExchange(refresher.TokenExchange{Subject: users.Token}))
+		services := oauthCredential(t, oauthApp(server).TokenExchange(refresher.TokenExchange{Subject: users}))
 		tok, err := services.Token(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, "T2", tok.AccessToken)
@@ -758,7 +827,7 @@ func TestDeviceLoginNeitherHurriesTheServerNorMissesItsAnswer(t *testing.T) {
 			for _, send := range sends[1:] {
 				assert.Equal(t, url.Values{
 					"grant_type": {oauthDeviceGrant}, "device_code": {"the-device-code"},
-					"client_id": {"app"}, "scope": {"repo user"}, "audience": {"https://api.example.com/"},
+					"client_id": {"app"}, "audience": {"https://api.example.com/"},
 				}, send.form)
 				if secret == "" {
 					assert.Empty(t, send.header.Get("Authorization"))
@@ -793,7 +862,7 @@ func TestFailedDeviceLoginIsNeverARiddle(t *testing.T) {
 		{name: "expired", device: oauthDevice, poll: func(int) *http.Response { return oauthError(400, "expired_token") }, says: "expired_token", sends: 2, took: 5 * time.Second},
 		{name: "expired by the clock", device: strings.Replace(oauthDevice, "600", "12", 1), poll: func(int) *http.Response { return oauthError(400, "authorization_pending") }, says: "deadline", sends: 3, took: 12 * time.Second},
 		{name: "nothing is shown", device: oauthDevice, show: gone, says: "device login: the user has gone", is: gone, sends: 1},
-		{name: "the device flow is off", device: `{"error":"device_flow_disabled"}`, says: "device_code", sends: 1},
+		{name: "the device flow is off", device: `{"error":"device_flow_disabled"}`, says: "device authorization endpoint answered 200 device_flow_disabled", sends: 1},
 		{name: "null", device: `null`, says: "device_code", sends: 1},
 		{name: "an empty answer", device: ``, says: "device login", sends: 1},
 		{name: "redirected while asking", device: oauthDevice, poll: func(int) *http.Response { return oauthAnswer(302, "", "Location", "https://elsewhere.example/") }, says: "https://elsewhere.example/", sends: 2, took: 5 * time.Second},

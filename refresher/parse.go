@@ -41,10 +41,10 @@ func parse(data []byte, at time.Time) (reauth.Token, error) {
 // (expiry), the Azure and AWS command lines (accessToken, expires_on, expiresAt)
 // and kubectl's plugins (token, expirationTimestamp) have them.
 var (
-	accessMembers   = []string{"access_token", "accessToken", "token"}
-	refreshMembers  = []string{"refresh_token", "refreshToken"}
-	typeMembers     = []string{"token_type", "tokenType"}
-	lifetimeMembers = []string{"expires_in", "expiresIn"}
+	accessMembers   = []string{"access_token", "accessToken", "token", "AccessToken"}
+	refreshMembers  = []string{"refresh_token", "refreshToken", "RefreshToken"}
+	typeMembers     = []string{"token_type", "tokenType", "TokenType"}
+	lifetimeMembers = []string{"expires_in", "expiresIn", "ExpiresIn"}
 	expiryMembers   = []string{"expires_at", "expiresAt", "expires_on", "expiry", "expirationTimestamp", "expiration", "Expiration"}
 )
 

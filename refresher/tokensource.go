@@ -8,6 +8,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/mask"
 )
 
 // Token converts a token of x/oauth2, for Credential.Set after a login. Nil gives
@@ -41,7 +42,7 @@ func FromTokenSource(source func(context.Context) oauth2.TokenSource) reauth.Ref
 		}
 		t, err := src.Token()
 		if err != nil {
-			return reauth.Token{}, explain(err, grant{}, []string{stale.Token.AccessToken})
+			return reauth.Token{}, ofTokenSource(err, stale.Token.AccessToken)
 		}
 		tok, err := checked(Token(t))
 		if err != nil {
@@ -52,6 +53,21 @@ func FromTokenSource(source func(context.Context) oauth2.TokenSource) reauth.Ref
 		}
 		return tok, nil
 	})
+}
+
+// ofTokenSource returns the error of an oauth2.TokenSource without the answer's body,
+// which x/oauth2 puts into it.
+func ofTokenSource(err error, secret string) error {
+	var refused *oauth2.RetrieveError
+	if !errors.As(err, &refused) || refused.Response == nil {
+		return mask.Err("no token from the oauth2.TokenSource: ", err, secret)
+	}
+	a := newAnswer(refused.Response, refused.Body, time.Now())
+	a.cause = err
+	if refused.ErrorCode != "" {
+		a.code, a.description = refused.ErrorCode, refused.ErrorDescription
+	}
+	return a.refused(grant{}, []string{secret})
 }
 
 // TokenSource returns an oauth2.TokenSource for what takes no http.Client. Its

@@ -134,8 +134,8 @@ func TestFailureOfATokenSourceIsNeitherLostNorTakenTooSeriously(t *testing.T) {
 		asks      time.Duration
 	}{
 		{"any", broken, "no network", false, 0},
-		{"invalid_grant", retrieve(400, "invalid_grant"), "answered 400 invalid_grant", true, 0},
-		{"invalid_client", retrieve(401, "invalid_client"), "ClientSecret", true, 0},
+		{"invalid_grant", retrieve(400, "invalid_grant"), "answered 400 invalid_grant", false, 0},
+		{"invalid_client", retrieve(401, "invalid_client"), "ClientSecret", false, 0},
 		{"invalid_grant within a 503", retrieve(503, "invalid_grant"), "503", false, 0},
 		{"429", retrieve(429, "", "Retry-After", "30"), "429", false, 30 * time.Second},
 		{"no response", &oauth2.RetrieveError{ErrorCode: "invalid_grant"}, "invalid_grant", false, 0},

@@ -1,0 +1,374 @@
+package refresher
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/mask"
+	"github.com/reauth-go/reauth/internal/recognize"
+	"github.com/reauth-go/reauth/internal/retryafter"
+)
+
+// An answer is what a token endpoint answered.
+type answer struct {
+	*http.Response           // whose Body has been read
+	body           []byte    // at most maxAnswer bytes
+	sent           time.Time // when the request was
+	members        object    // of the JSON object or the form in the body; nil if it is neither
+
+	// What is wrong, if anything, by the answer.
+	code        string // an error code
+	description string // in the server's words; may repeat what was sent
+	cause       error  // whose answer it is; nil: ours
+}
+
+// An object is what a JSON object has by name.
+type object map[string]json.RawMessage
+
+// newAnswer reads the body of an answer.
+func newAnswer(resp *http.Response, body []byte, sent time.Time) *answer {
+	a := &answer{Response: resp, body: body, sent: sent, members: objectOf(body)}
+	if resp.Header == nil {
+		resp.Header = http.Header{}
+	}
+	a.code, a.description = a.members.refusal()
+	if resp.StatusCode < 300 && word(a.members["error"]) == "" && a.members.hasToken(accessMembers) {
+		a.code, a.description = "", "" // whatever a code beside a token means
+	}
+	if a.code != "" && a.description != "" || a.ok() {
+		return a
+	}
+	// The servers that do not speak RFC 6749 are read as those of the tokens are.
+	said := recognize.Response(resp, body)
+	if a.code == "" {
+		a.code = said.Code
+	}
+	if a.description == "" {
+		a.description = said.Message
+	}
+	return a
+}
+
+// objectOf returns the members of a JSON object or of a form, whatever the Content-Type
+// says. It is nil for what is neither.
+func objectOf(body []byte) object {
+	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), byteOrderMark))
+	if len(body) == 0 {
+		return nil
+	}
+	var o object
+	switch body[0] {
+	case '{':
+		if json.Unmarshal(body, &o) != nil {
+			return nil
+		}
+		return o
+	case '<', '[', '"':
+		return nil
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil || !bytes.ContainsRune(body, '=') {
+		return nil
+	}
+	o = object{}
+	for name := range form {
+		o[name], _ = json.Marshal(form.Get(name))
+	}
+	return o
+}
+
+// ok reports whether the answer brings a token, or should.
+func (a *answer) ok() bool { return a.StatusCode >= 200 && a.StatusCode < 300 && a.code == "" }
+
+// lost reports whether the server may have used up a refresh token and the answer does
+// not tell: a gateway lost it, or what arrived is none.
+func (a *answer) lost() bool {
+	switch a.StatusCode {
+	case http.StatusBadGateway, http.StatusGatewayTimeout, 520, 524: // the last two are Cloudflare's
+		return true
+	}
+	return a.ok() && !a.members.hasToken(accessMembers)
+}
+
+// What the objects are called that hold a token in an answer, by GitLab-like envelopes,
+// Slack (authed_user) and Cognito; others are looked into after these.
+var envelopes = []string{"data", "authed_user", "result", "response", "AuthenticationResult"}
+
+// nested returns the objects of o that may hold a token: itself first.
+func (o object) nested() []object {
+	all := []object{o}
+	names := slices.Sorted(maps.Keys(o))
+	for _, name := range append(slices.Clone(envelopes), names...) {
+		var inner object
+		if json.Unmarshal(o[name], &inner) == nil && inner != nil {
+			all = append(all, inner)
+		}
+	}
+	return all
+}
+
+// idMembers are what the id_token of OpenID Connect is called.
+var idMembers = []string{"id_token", "idToken", "IdToken"}
+
+func (o object) hasToken(names []string) bool {
+	return slices.ContainsFunc(o.nested(), func(o object) bool { return text(o, names) != "" || text(o, refreshMembers) != "" })
+}
+
+// token returns the token of the answer. One that is of no use comes with the refresh
+// token beside it, which the Credential keeps.
+func (a *answer) token(names []string) (tok reauth.Token) {
+	for _, o := range a.members.nested() {
+		if tok.RefreshToken == "" {
+			tok.RefreshToken = text(o, refreshMembers)
+		}
+		if tok.AccessToken != "" || text(o, names) == "" {
+			continue
+		}
+		tok.AccessToken, tok.TokenType = text(o, names), text(o, typeMembers)
+		if names[0] == idMembers[0] {
+			break // the lifetime is the access token's
+		}
+		for _, name := range lifetimeMembers {
+			if life, ok := seconds(o[name]); ok && tok.Expiry.IsZero() {
+				tok.Expiry = a.sent.Add(life)
+			}
+		}
+		for _, name := range expiryMembers {
+			if when, ok := moment(o[name]); ok && tok.Expiry.IsZero() {
+				tok.Expiry = when
+			}
+		}
+		if ahead, ok := seconds(o["refresh_in"]); ok { // Microsoft Entra ID
+			tok.RefreshAt = a.sent.Add(ahead)
+		}
+	}
+	if exp, ok := jwtExpiry(tok.AccessToken); ok && tok.Expiry.IsZero() {
+		tok.Expiry = exp
+	}
+	return tok
+}
+
+// refusal returns what an answer says is wrong: by RFC 6749 §5.2, or in the members
+// that others have for it.
+func (o object) refusal() (code, description string) {
+	description = text(o, []string{"error_description", "msg", "errmsg", "message"})
+	if code = word(o["error"]); code != "" {
+		return code, description
+	}
+	var inner object
+	if json.Unmarshal(o["error"], &inner) == nil && len(inner) > 0 {
+		code, description = inner.refusal()
+		return or(code, "error"), or(description, text(inner, []string{"message"}))
+	}
+	var several []object
+	if json.Unmarshal(o["errors"], &several) == nil && len(several) > 0 {
+		code = or(text(several[0], []string{"errorType", "code"}), "errors")
+		return code, strings.TrimPrefix(description+several[0].words(description), ", ")
+	}
+	for _, name := range []string{"error_code", "errorCode", "errcode", "code", "__type"} {
+		if code = word(o[name]); code != "" {
+			return code, description
+		}
+	}
+	return "", description
+}
+
+// word returns a code: a string, or a number that is no success.
+func word(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		if n, err := strconv.Atoi(s); err == nil && success(n) {
+			return ""
+		}
+		switch strings.ToLower(s) {
+		case "ok", "success", "null", "false", "none":
+			return ""
+		}
+		return s
+	}
+	var n int
+	if json.Unmarshal(raw, &n) == nil && !success(n) {
+		return strconv.Itoa(n)
+	}
+	return ""
+}
+
+// success reports whether a number says nothing, or repeats the status.
+func success(code int) bool { return code == 0 || code >= 200 && code < 600 }
+
+// words returns the texts of an object that are not known, in the order of their names.
+func (o object) words(known string) (all string) {
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		if s := text(o, []string{name}); s != "" && s != known {
+			all += ", " + s
+		}
+	}
+	return all
+}
+
+// retrieveError returns the answer as x/oauth2 has a refusal.
+func (a *answer) retrieveError() *oauth2.RetrieveError {
+	return &oauth2.RetrieveError{
+		Response: a.Response, Body: a.body,
+		ErrorCode: a.code, ErrorDescription: a.description, ErrorURI: text(a.members, []string{"error_uri"}),
+	}
+}
+
+// A refusal is what is to be done after an answer that brought no token.
+type refusal int
+
+const (
+	passing   refusal = iota // another try may succeed
+	hopeless                 // the same request fares no better later
+	deadLogin                // the refresh token is of no more use
+)
+
+// judge returns what a refusal means to whom it refused a refresh token.
+func (a *answer) judge() refusal {
+	code := folded(a.code)
+	switch {
+	case a.StatusCode >= 500 || a.StatusCode == http.StatusTooManyRequests || busyCodes[code]:
+		return passing
+	case a.members == nil: // a page, of whomever
+		return passing
+	case deadCodes[code], deadCodes[folded(a.description)], deadWords(a.code), deadWords(a.description):
+		return deadLogin
+	case hopelessCodes[code]:
+		return hopeless
+	}
+	return passing
+}
+
+// folded returns a code without what servers write it with: BAD_REFRESH_TOKEN,
+// bad-refresh-token and BadRefreshToken are one.
+func folded(code string) string {
+	if i := strings.LastIndexByte(code, '#'); i >= 0 { // Cognito: com.amazon…#NotAuthorizedException
+		code = code[i+1:]
+	}
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "", ".", "").Replace(code))
+}
+
+func codes(all ...string) map[string]bool {
+	set := map[string]bool{}
+	for _, code := range all {
+		set[folded(code)] = true
+	}
+	return set
+}
+
+var (
+	// busyCodes say that the server cannot answer now (RFC 6749 §4.1.2.1 has them for
+	// another endpoint; GitHub and Slack have the last two).
+	busyCodes = codes("temporarily_unavailable", "server_error", "slow_down", "rate_limited", "ratelimited")
+
+	// deadCodes say that a refresh token is of no more use.
+	deadCodes = codes(
+		"invalid_grant",                                              // RFC 6749 §5.2
+		"interaction_required", "login_required", "consent_required", // OpenID Connect
+		"bad_refresh_token",                                                           // GitHub, HubSpot
+		"invalid_refresh_token", "token_revoked", "token_expired", "account_inactive", // Slack
+		"refresh_token_reused", "refresh_token_expired", "refresh_token_invalidated", // OpenAI
+		"refresh_token_not_found", "refresh_token_already_used", "session_not_found", // Supabase
+		"session_expired", "user_banned", // Supabase
+		"user_disabled", "user_not_found", // Firebase
+		"inactive_user", "inactive_org", // Salesforce
+		"invalid_code",                              // Zoho
+		"190",                                       // Facebook
+		"20026", "20037", "20064", "20073", "20074", // Feishu
+	)
+
+	// hopelessCodes want another request (RFC 6749 §5.2, RFC 8628 §3.5, RFC 8693
+	// §2.2.2, OpenID Connect and some servers' own).
+	hopelessCodes = codes(
+		"invalid_request", "invalid_target", "access_denied", "invalid_client", "unauthorized_client", "unsupported_grant_type",
+		"invalid_scope", "expired_token", "account_selection_required",
+		"incorrect_client_credentials",           // GitHub
+		"invalid_client_id", "bad_client_secret", // Slack
+		"deleted_client", // Google
+	)
+
+	aboutRefreshToken = regexp.MustCompile(`(?i)refresh[ _-]?token|刷新令牌|session|grant`)
+	isDead            = regexp.MustCompile(`(?i)\b(expired|revoked|invalid|invalidated|unknown|reused|used|not[ _]found|does not exist|no longer valid|inactive|deleted|bad|rotated)\b|无效|过期|失效|撤销|不存在|已使用`)
+	isMissing         = regexp.MustCompile(`(?i)\b(missing|required|must be|parameter)\b|缺少|不能为空`)
+	unknownOne        = regexp.MustCompile(`(?i)missing or unknown|missing or invalid`)
+)
+
+// deadWords reports whether a text says that the refresh token is of no more use.
+func deadWords(s string) bool {
+	s = strings.ReplaceAll(s, "_", " ")
+	return aboutRefreshToken.MatchString(s) && isDead.MatchString(s) && (!isMissing.MatchString(s) || unknownOne.MatchString(s))
+}
+
+// refused says what went wrong without the answer's body, and marks what the Credential
+// should do about it.
+func (a *answer) refused(g grant, secrets []string) error {
+	refused := a.retrieveError()
+	var b strings.Builder
+	fmt.Fprintf(&b, "the %s answered %d", or(g.endpoint, "token endpoint"), a.StatusCode)
+	if code := mask.Text(a.code, 60, secrets...); code != "" {
+		b.WriteString(" " + code)
+	}
+	if d := mask.Text(a.description, 150, secrets...); d != "" && d != a.code {
+		b.WriteString(" (" + d + ")")
+	}
+	what := a.judge()
+	switch {
+	case a.StatusCode >= 300 && a.StatusCode < 400:
+		b.WriteString(", a redirect to " + shownURL(a.Header.Get("Location")) + " that is not followed: set TokenURL to where it leads")
+	case a.refusesClient(), folded(a.code) == "unauthorizedclient":
+		b.WriteString(": check ClientID, ClientSecret, and whether the server wants them in the body (AuthStyle)")
+	case what == deadLogin && g.once:
+		b.WriteString(": the refresh token has expired, was revoked, or was used by another")
+		if !g.lostAt.IsZero() {
+			fmt.Fprintf(&b, "; the answer to the refresh of %s was lost, and with it, most likely, the refresh token in it",
+				g.lostAt.UTC().Format(time.RFC3339))
+		}
+	case a.ok():
+		missing := "access_token"
+		if g.idToken {
+			missing = idMembers[0]
+		}
+		b.WriteString(" without an " + missing + ": see that TokenURL is the token endpoint, and which scopes it needs")
+	}
+	told := error(mask.WithText(b.String(), refused))
+	if a.cause != nil {
+		told = mask.WithText(b.String(), a.cause)
+	}
+	switch {
+	case g.permanent != nil && g.permanent(refused):
+		return reauth.Permanent(told)
+	case !g.once: // a machine's next request is a new one
+	case what == deadLogin:
+		return reauth.LoginEnded(told)
+	case what == hopeless:
+		return reauth.Permanent(told)
+	case a.lost():
+		told = reauth.AnswerLost(told)
+	}
+	if wait, ok := retryafter.Of(a.Response); ok && wait > 0 {
+		return again{told, wait}
+	}
+	return told
+}
+
+// refusesClient reports whether the server did not take the client's authentication,
+// which it looks at before the grant (RFC 6749 §5.2).
+func (a *answer) refusesClient() bool {
+	switch folded(a.code) {
+	case "invalidclient", "incorrectclientcredentials", "invalidclientid", "badclientsecret":
+		return true
+	}
+	return a.StatusCode == http.StatusUnauthorized && word(a.members["error"]) == "" && !deadWords(a.code) && !deadWords(a.description)
+}
