@@ -17,7 +17,7 @@ import (
 type flight struct {
 	stale   Stale
 	why     rejection    // zero: the token is about to expire, or has expired
-	asked   requirements // of the session, when the call began
+	asked   requirements // of the session when the call began; of claims, those that a token was asked for with
 	renewed bool         // it asks for what the current token was not fetched with
 	start   time.Time
 	session uint64 // when it began
@@ -134,6 +134,12 @@ func (c *Credential) startLocked(ctx context.Context, now time.Time, stale Stale
 	}
 	if c.challenges != nil {
 		f.asked = requirementsOf(*c.challenges)
+		// Claims may contradict each other: those that others have met meanwhile are in
+		// the Stale, and each gets a refresh of its own.
+		f.asked.claims = why.requirements().claims
+		if cur != nil {
+			f.asked.claims = joined(cur.asked.claims, f.asked.claims)
+		}
 	}
 	f.renewed = cur != nil && !cur.asked.covers(why.requirements())
 	c.flight = f

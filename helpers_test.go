@@ -611,7 +611,7 @@ type flightServer struct {
 	mu      sync.Mutex
 	issued  int
 	dead    bool        // the token issued last
-	epoch   int         // the newest token that was accepted
+	epoch   int         // the newest token of whose acceptance a caller knows
 	active  map[int]int // who is under way, by the epoch in which he began
 	revoked int
 	rejects int
@@ -624,10 +624,13 @@ func (s *flightServer) begin() int {
 	return s.epoch
 }
 
-func (s *flightServer) end(epoch int) {
+// end ends a request that began in the epoch; the token of its response was accepted, or
+// is zero.
+func (s *flightServer) end(epoch, accepted int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active[epoch]--
+	s.epoch = max(s.epoch, accepted)
 }
 
 func (s *flightServer) revoke() {
@@ -665,8 +668,7 @@ func (s *flightServer) RoundTrip(req *http.Request) (*http.Response, error) {
 		s.rejects++
 		return answer(req, http.StatusUnauthorized, "", "WWW-Authenticate", `Bearer error="invalid_token"`), nil
 	}
-	s.epoch = s.issued
-	return answer(req, http.StatusOK, ""), nil
+	return answer(req, http.StatusOK, "", "Issued", fmt.Sprint(s.issued)), nil
 }
 
 // respFailing is a Refresher that has no token.

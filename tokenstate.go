@@ -279,6 +279,17 @@ func (r requirements) serves(other requirements, anyClaims bool) bool {
 	return r.covers(other)
 }
 
+// joined returns the strings of a, and those of b that are not among them.
+func joined(a, b []string) []string {
+	all := slices.Clip(a)
+	for _, s := range b {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // includes reports whether all has each of some.
 func includes(all, some []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })

@@ -320,20 +320,23 @@ func widened(stale reauth.Stale, scoped bool, get func(scopes []string, claims s
 }
 
 // asked returns the scopes (RFC 6750 §3) and the claims that the challenges of a
-// rejection ask for. Entra ID has the claims in base64.
+// rejection ask for: all of them together, and where they differ, the latest.
 func asked(rej reauth.Rejection) (scopes []string, claims string) {
 	for _, c := range rej.Challenges {
 		scopes = union(scopes, strings.Fields(c.Params["scope"]))
-		if v := c.Params["claims"]; v != "" { // the latest
-			claims = v
-		}
-	}
-	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		if plain, err := enc.DecodeString(strings.TrimRight(claims, "=")); err == nil && json.Valid(plain) {
-			return scopes, string(plain)
-		}
+		claims = mergedClaims(claims, decodedClaims(c.Params["claims"]))
 	}
 	return scopes, claims
+}
+
+// decodedClaims returns the claims of a challenge. Microsoft Entra ID has them in base64.
+func decodedClaims(claims string) string {
+	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		if plain, err := enc.DecodeString(strings.TrimRight(claims, "=")); err == nil && json.Valid(plain) {
+			return string(plain)
+		}
+	}
+	return claims
 }
 
 // union returns the strings of a and those of b that are not among them.
@@ -351,7 +354,7 @@ func union(a, b []string) []string {
 // all that a and b ask for; where they differ, as b does.
 func mergedClaims(a, b string) string {
 	var one, other map[string]any
-	if json.Unmarshal([]byte(a), &one) != nil || json.Unmarshal([]byte(b), &other) != nil {
+	if a == "" || b == "" || a == b || json.Unmarshal([]byte(a), &one) != nil || json.Unmarshal([]byte(b), &other) != nil {
 		return or(b, a)
 	}
 	all, err := json.Marshal(merged(one, other))

@@ -164,10 +164,12 @@ func TestGrantIsNeverSentInAnotherForm(t *testing.T) {
 func TestAuthStyleFoundOut(t *testing.T) {
 	inHeader := func(req *http.Request) bool { return req.Header.Get("Authorization") != "" }
 	for name, refusal := range map[string]func() *http.Response{
-		"invalid_client":         func() *http.Response { return oauthError(401, "invalid_client") },
-		"invalid_client, 400":    func() *http.Response { return oauthError(400, "invalid_client") },
-		"a bare 401":             func() *http.Response { return oauthAnswer(401, "") },
-		"a 401 with a page":      func() *http.Response { return oauthAnswer(401, "<html>Unauthorized</html>", "Content-Type", "text/html") },
+		"invalid_client":      func() *http.Response { return oauthError(401, "invalid_client") },
+		"invalid_client, 400": func() *http.Response { return oauthError(400, "invalid_client") },
+		"a bare 401":          func() *http.Response { return oauthAnswer(401, "") },
+		"a 401 with a page": func() *http.Response {
+			return oauthAnswer(401, "<html>Unauthorized</html>", "Content-Type", "text/html")
+		},
 		"GitHub's, within a 200": func() *http.Response { return oauthError(200, "incorrect_client_credentials") },
 	} {
 		for _, wantsHeader := range []bool{true, false} {
