@@ -44,7 +44,7 @@ func newAnswer(resp *http.Response, body []byte, sent time.Time) *answer {
 		resp.Header = http.Header{}
 	}
 	a.code, a.description = a.members.refusal()
-	if resp.StatusCode < 300 && word(a.members["error"]) == "" && a.members.hasToken(accessMembers) {
+	if resp.StatusCode < 300 && word(a.members["error"]) == "" && a.members.hasToken(grantedMembers) {
 		a.code, a.description = "", "" // whatever a code beside a token means
 	}
 	if a.code != "" && a.description != "" || a.ok() {
@@ -99,7 +99,7 @@ func (a *answer) lost() bool {
 	case http.StatusBadGateway, http.StatusGatewayTimeout, 520, 524: // the last two are Cloudflare's
 		return true
 	}
-	return a.ok() && !a.members.hasToken(accessMembers)
+	return a.ok() && !a.members.hasToken(grantedMembers)
 }
 
 // What the objects are called that hold a token in an answer, by GitLab-like envelopes,
@@ -118,6 +118,9 @@ func (o object) nested() []object {
 	}
 	return all
 }
+
+// grantedMembers are what the access token is called in an answer; the last are Feishu's.
+var grantedMembers = append(slices.Clone(accessMembers), "tenant_access_token", "user_access_token", "app_access_token")
 
 // idMembers are what the id_token of OpenID Connect is called.
 var idMembers = []string{"id_token", "idToken", "IdToken"}
@@ -158,6 +161,25 @@ func (a *answer) token(names []string) (tok reauth.Token) {
 		tok.Expiry = exp
 	}
 	return tok
+}
+
+// granted returns the token of an answer to a grant, or why it is none. sent is the
+// refresh token that was presented.
+func (a *answer) granted(tok reauth.Token, g grant, sent string, secrets []string) (reauth.Token, error) {
+	if !g.once && !g.login || tok.RefreshToken == sent { // none is new
+		tok.RefreshToken = ""
+	}
+	if tok.RefreshToken != "" && g.once {
+		return tok, nil // the Credential keeps it, and says what is wrong with the other
+	}
+	if !a.ok() || tok.AccessToken == "" {
+		return reauth.Token{}, a.refused(g, secrets)
+	}
+	tok, err := checked(tok)
+	if err != nil {
+		return reauth.Token{}, fmt.Errorf("the token endpoint's answer: %w", err)
+	}
+	return tok, nil
 }
 
 // refusal returns what an answer says is wrong: by RFC 6749 §5.2, or in the members

@@ -125,7 +125,7 @@ func (o *OAuth2) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token,
 		}
 		return o.ask(ctx, stale, grant{form: url.Values{}, scoped: true, login: true})
 	}
-	if err := o.doubt(stale); err != nil {
+	if err := doubt(stale, o.Reuse); err != nil {
 		return reauth.Token{}, err
 	}
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {stale.Token.RefreshToken}}
@@ -133,14 +133,14 @@ func (o *OAuth2) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token,
 }
 
 // doubt returns why a refresh token that may be used up is not presented now.
-func (o *OAuth2) doubt(stale reauth.Stale) error {
+func doubt(stale reauth.Stale, reuse time.Duration) error {
 	at := stale.AnswerLostAt
-	if at.IsZero() || o.Reuse > 0 && time.Since(at) <= o.Reuse {
+	if at.IsZero() || reuse > 0 && time.Since(at) <= reuse {
 		return nil
 	}
 	text := fmt.Sprintf("the answer to the refresh of %s was lost: the refresh token may be used up", at.UTC().Format(time.RFC3339))
-	if o.Reuse < 0 {
-		return reauth.Permanent(errors.New(text + ", and OAuth2.Reuse says not to present it again"))
+	if reuse < 0 {
+		return reauth.Permanent(errors.New(text + ", and Reuse says not to present it again"))
 	}
 	if left := usableFor(stale); left > 0 {
 		return again{errors.New(text + ", and is presented again when the access token is of no more use"), left}
@@ -268,27 +268,11 @@ func (o *OAuth2) token(ctx context.Context, address string, form url.Values, g g
 	if err != nil {
 		return reauth.Token{}, err
 	}
-	names := accessMembers
+	names := grantedMembers
 	if g.idToken {
 		names = idMembers
 	}
-	tok := a.token(names)
-	if !g.once && !g.login {
-		tok.RefreshToken = ""
-	}
-	if tok.RefreshToken == form.Get("refresh_token") {
-		tok.RefreshToken = "" // none is new
-	}
-	if tok.RefreshToken != "" && g.once {
-		return tok, nil // the Credential keeps it, and says what is wrong with the other
-	}
-	if !a.ok() || tok.AccessToken == "" {
-		return reauth.Token{}, a.refused(g, secrets)
-	}
-	if tok, err = checked(tok); err != nil {
-		return reauth.Token{}, fmt.Errorf("the token endpoint's answer: %w", err)
-	}
-	return tok, nil
+	return a.granted(a.token(names), g, form.Get("refresh_token"), secrets)
 }
 
 // ofAnother returns the error of what a grant is made from. Its being permanent is

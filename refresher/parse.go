@@ -44,7 +44,7 @@ var (
 	accessMembers   = []string{"access_token", "accessToken", "token", "AccessToken"}
 	refreshMembers  = []string{"refresh_token", "refreshToken", "RefreshToken"}
 	typeMembers     = []string{"token_type", "tokenType", "TokenType"}
-	lifetimeMembers = []string{"expires_in", "expiresIn", "ExpiresIn"}
+	lifetimeMembers = []string{"expires_in", "expiresIn", "ExpiresIn", "expire", "expireIn"}
 	expiryMembers   = []string{"expires_at", "expiresAt", "expires_on", "expiry", "expirationTimestamp", "expiration", "Expiration"}
 )
 
