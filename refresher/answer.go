@@ -351,6 +351,8 @@ func (a *answer) refused(g grant, secrets []string) error {
 		b.WriteString(", a redirect to " + shownURL(a.Header.Get("Location")) + " that is not followed: set TokenURL to where it leads")
 	case a.refusesClient(), folded(a.code) == "unauthorizedclient":
 		b.WriteString(": check ClientID, ClientSecret, and whether the server wants them in the body (AuthStyle)")
+	case what == deadLogin && g.once && g.login:
+		b.WriteString(": the code has expired or was used, begin again")
 	case what == deadLogin && g.once:
 		b.WriteString(": the refresh token has expired, was revoked, or was used by another")
 		if !g.lostAt.IsZero() {

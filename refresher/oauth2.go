@@ -57,6 +57,13 @@ type OAuth2 struct {
 	// remembered.
 	Config oauth2.Config
 
+	// Issuer is the issuer's identifier, with which BrowserLogin compares that of the
+	// response (RFC 9207). "" means that it is not compared. Discover sets it.
+	Issuer string
+
+	// RevocationURL is the revocation endpoint, for Revoke. Discover sets it.
+	RevocationURL string
+
 	// ClientAssertion, if not nil, returns the JWT with which the client authenticates
 	// in place of a secret (private_key_jwt; RFC 7523 §2.2): signed for each request,
 	// or read from a file, as in workload identity federation.
@@ -92,7 +99,8 @@ type OAuth2 struct {
 	// next refresh token.
 	Base http.RoundTripper
 
-	style atomic.Value // of the oauth2.AuthStyle that the server has accepted
+	style       atomic.Value // of the oauth2.AuthStyle that the server has accepted
+	issRequired bool         // authorization responses name the issuer, by its metadata
 }
 
 // String returns the client without its secret.
