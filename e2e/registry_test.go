@@ -37,6 +37,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/classifier"
+	"github.com/reauth-go/reauth/refresher"
 )
 
 // A tokenServer stands in for the authorization service of a registry, which is
@@ -333,6 +335,44 @@ func TestTheUploadsOfAPushShareOneRefresh(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"v1"}, tags)
 	assert.Len(t, issuer.requests(), 3)
+}
+
+// The registry says itself where its tokens are from, and what they have to be good for.
+func TestARegistryNeedsNoScopeInAdvance(t *testing.T) {
+	issuer := newTokenServer(t)
+	address := startRegistry(t, issuer)
+	rt, wire := onRegistry(t, address, &refresher.Registry{Username: "ann", Password: registryPassword})
+	rt.Anonymous = true
+	rt.Classifier = classifier.Chain(classifier.Registry(), reauth.DefaultClassifier())
+	for n, repository := range []string{"team/app", "team/other"} {
+		tag := tagOf(t, address, repository)
+		img := layers(t, 4, 1<<10)
+		require.NoError(t, remote.Write(tag, img, remote.WithTransport(rt), remote.WithJobs(1)))
+		got, err := remote.Image(tag, remote.WithTransport(rt))
+		require.NoError(t, err)
+		require.NoError(t, validate.Image(got))
+		assert.LessOrEqual(t, len(issuer.requests()), 1+2*(n+1), "the ping, and for each repository to pull and to push")
+	}
+	scopes := issuer.requests()[len(issuer.requests())-1]
+	assert.ElementsMatch(t, []string{"repository:team/app:pull,push", "repository:team/other:pull,push"}, sortedActions(scopes), "all of them together")
+
+	wire.reset()
+	for _, repository := range []string{"team/app", "team/other", "team/app"} { // by turns
+		_, err := remote.List(tagOf(t, address, repository).Context(), remote.WithTransport(rt))
+		require.NoError(t, err)
+	}
+	assert.Zero(t, wire.count("", http.StatusUnauthorized))
+}
+
+// sortedActions returns scopes with the actions of each in order.
+func sortedActions(scopes []string) (all []string) {
+	for _, s := range scopes {
+		i := strings.LastIndexByte(s, ':') + 1
+		actions := strings.Split(s[i:], ",")
+		slices.Sort(actions)
+		all = append(all, s[:i]+strings.Join(actions, ","))
+	}
+	return all
 }
 
 // Nobody waits for an expiry: the callers go on until there were three.
