@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -16,9 +17,8 @@ import (
 
 const (
 	maxStderr = 4 << 10
-	// hangUp is how long a program's output is waited for after its end, should a
-	// child of it hold the pipe. What has been written may take its time to arrive
-	// on a busy machine, and would be lost.
+	// hangUp is how long a program's output is waited for after its end, where the
+	// system does not tell what has been written, should a child of it hold the pipe.
 	hangUp = 3 * time.Second
 )
 
@@ -29,71 +29,205 @@ const (
 //	refresher.Exec("gh", "auth", "token")
 //	refresher.Exec("az", "account", "get-access-token", "--resource", "https://api.example.com")
 //
-// The program writes to its standard output the token alone, or JSON as File has
-// it, and ends with status 0. A lifetime in seconds counts from its start. If it
-// fails, the error has the beginning of what it wrote to its standard error, with
-// secrets masked. Its standard input is empty.
+// It is short for a Program with Args.
+func Exec(command ...string) reauth.Refresher { return &Program{Args: command} }
+
+// A Program is a Refresher that runs a helper program for each refresh, without a
+// shell. The program writes to its standard output the token alone, or JSON as File has
+// it, or the lines of a credential helper of git, and ends with status 0. A lifetime in
+// seconds counts from its start. If it fails, or writes nothing, the error has the end of
+// what it wrote to its standard error, with secrets masked.
 //
 // It has the environment of this process, and, for a token that was rejected,
 // REAUTH_REASON with the Reason (empty if it is about to expire), REAUTH_SCOPE
 // and REAUTH_CLAIMS with the scope and the claims that the server's challenge
 // asks for. Plugins for kubectl also find their KUBERNETES_EXEC_INFO.
 //
-// When the refresh's context ends, the program and its children are killed (on
-// Unix its process group, on Windows its process tree).
-func Exec(command ...string) reauth.Refresher {
-	if len(command) == 0 || command[0] == "" {
-		return failing(errors.New("refresher.Exec has no program to run"))
-	}
-	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
-		began := time.Now()
-		out, err := run(ctx, command, stale)
-		if err != nil {
-			return reauth.Token{}, fmt.Errorf("program %s: %w", command[0], err) // its arguments may be secret
-		}
-		tok, err := parse(out, began)
-		if err != nil {
-			return reauth.Token{}, fmt.Errorf("program %s: its output: %w", command[0], err)
-		}
-		if why := worn(tok, stale); why != "" {
-			return reauth.Token{}, fmt.Errorf("program %s: it printed the token that %s: see whether it caches tokens, and log in to it again", command[0], why)
-		}
-		return tok, nil
-	})
+// On Unix the program has a session of its own, without a terminal: one that would ask
+// there fails at once. When the refresh's context ends, the program and its children are
+// killed (on Unix its process group, on Windows its process tree). A child that outlives
+// the program does not hold the refresh up.
+//
+// Its fields are not changed after first use.
+type Program struct {
+	// Args has the program and its arguments. A program without a slash is looked for in
+	// PATH.
+	Args []string
+
+	// Stdin is what the program reads; "" is an empty input.
+	//
+	//	refresher.Program{Args: []string{"git", "credential", "fill"}, Stdin: "protocol=https\nhost=example.com\n\n"}
+	//	refresher.Program{Args: []string{"docker-credential-pass", "get"}, Stdin: "registry.example.com", Pointer: "/Secret"}
+	Stdin string
+
+	// Dir is the working directory; "" is that of this process.
+	Dir string
+
+	// Env has the variables that the program has beside those of this process, as
+	// "NAME=value".
+	Env []string
+
+	// Pointer is a JSON pointer (RFC 6901) to the token in the output, as that of
+	// JSONFile: "/credential" for gcloud config config-helper --format=json, and
+	// "/SessionToken" for a credential_process of AWS. "" is the whole output.
+	Pointer string
 }
 
-// run runs the program and returns its standard output.
-func run(ctx context.Context, command []string, stale reauth.Stale) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	stdout, stderr := &limited{max: maxAnswer}, &limited{max: maxStderr}
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.Env = append(os.Environ(), helperEnv(stale)...)
+// Refresh implements reauth.Refresher.
+func (p *Program) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+	switch {
+	case len(p.Args) == 0 || p.Args[0] == "":
+		return reauth.Token{}, reauth.Permanent(errors.New("refresher.Exec has no program to run"))
+	case p.Pointer != "" && p.Pointer[0] != '/':
+		return reauth.Token{}, reauth.Permanent(errors.New("the Pointer of a refresher.Program has to begin with a slash"))
+	}
+	began := time.Now()
+	name := p.Args[0] // its arguments may be secret
+	out, said, err := p.run(ctx, stale)
+	if err != nil {
+		return reauth.Token{}, fmt.Errorf("program %s: %w", name, withWords(err, said))
+	}
+	var tok reauth.Token
+	if p.Pointer != "" {
+		tok, err = pointed(out, p.Pointer, began)
+	} else {
+		tok, err = parse(out, began)
+	}
+	if err != nil {
+		return reauth.Token{}, fmt.Errorf("program %s: its output: %w", name, withWords(err, said))
+	}
+	if why := worn(tok, stale); why != "" {
+		return reauth.Token{}, fmt.Errorf("program %s: it printed the token that %s: see whether it caches tokens, and log in to it again", name, why)
+	}
+	return tok, nil
+}
+
+// Format implements fmt.Formatter: every verb prints the program without its arguments.
+func (p Program) Format(f fmt.State, _ rune) {
+	name := ""
+	if len(p.Args) > 0 {
+		name = p.Args[0]
+	}
+	_, _ = fmt.Fprintf(f, "Program(%s)", name)
+}
+
+// withWords returns err with what the program said of it.
+func withWords(err error, said string) error {
+	if said == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, said)
+}
+
+// run runs the program and returns its standard output, and the end of what it said, which is safe to
+// log.
+func (p *Program) run(ctx context.Context, stale reauth.Stale) (out []byte, said string, err error) {
+	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
+	cmd.Dir = p.Dir
+	cmd.Env = append(append(os.Environ(), helperEnv(stale)...), p.Env...)
+	if p.Stdin != "" {
+		cmd.Stdin = strings.NewReader(p.Stdin)
+	}
 	cmd.WaitDelay = hangUp
 	ownGroup(cmd)
 	cmd.Cancel = func() error { return killTree(cmd.Process) }
-	err := cmd.Run()
-	if err != nil && ctx.Err() != nil {
-		if cmd.Process != nil {
+	stdout, stderr := &limited{max: maxAnswer}, &limited{max: maxStderr, tail: true}
+	var pipes [2]*outputPipe
+	for i, to := range []struct {
+		field *io.Writer
+		all   *limited
+	}{{&cmd.Stdout, stdout}, {&cmd.Stderr, stderr}} {
+		if pipes[i], err = newOutputPipe(to.all); err != nil {
+			return nil, "", err
+		}
+		defer pipes[i].close()
+		*to.field = pipes[i].w
+	}
+	if err = cmd.Start(); err == nil {
+		for _, pipe := range pipes {
+			pipe.begin()
+		}
+		err = cmd.Wait()
+		if ctx.Err() != nil {
 			killRest(cmd.Process)
 		}
-		return nil, context.Cause(ctx)
-	}
-	if errors.Is(err, exec.ErrWaitDelay) { // the program has ended well, a child of it has not
-		if err = nil; stdout.buf.Len() == 0 {
-			err = errors.New("it has ended without any output, but a child of it holds its standard output open")
+		for _, pipe := range pipes {
+			pipe.end()
 		}
 	}
+	if errors.Is(err, exec.ErrWaitDelay) { // it has ended well without reading its input
+		err = nil
+	}
+	if stderr.buf.Len() > 0 {
+		said = mask.Text(lastWords(stderr.buf.String()), 200, stale.Token.AccessToken, stale.Token.RefreshToken, stdout.buf.String())
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, said, context.Cause(ctx)
+	case err != nil:
+		return nil, said, err
+	case stdout.cut:
+		return nil, said, errTooLarge
+	}
+	return stdout.buf.Bytes(), said, nil
+}
+
+// lastWords returns the end of a text, whole lines if there are some.
+func lastWords(text string) string {
+	const most = 200
+	text = strings.TrimSpace(text)
+	if len(text) <= most {
+		return text
+	}
+	text = text[len(text)-most:]
+	if _, rest, ok := strings.Cut(text, "\n"); ok {
+		return rest
+	}
+	return "…" + strings.ToValidUTF8(text, "")
+}
+
+// An outputPipe collects what a program writes, until the program has ended: a child of
+// it may hold the pipe for ever.
+type outputPipe struct {
+	r, w *os.File
+	to   io.Writer
+	done chan struct{}
+}
+
+func newOutputPipe(to io.Writer) (*outputPipe, error) {
+	r, w, err := os.Pipe()
 	if err != nil {
-		said := mask.Text(stderr.buf.String(), 200, stale.Token.AccessToken, stale.Token.RefreshToken, stdout.buf.String())
-		if said == "" {
-			return nil, err
+		return nil, err
+	}
+	return &outputPipe{r, w, to, make(chan struct{})}, nil
+}
+
+// begin reads from the program that has started, and has the other end.
+func (p *outputPipe) begin() {
+	_ = p.w.Close()
+	go func() {
+		defer close(p.done)
+		if _, err := io.Copy(p.to, p.r); errors.Is(err, os.ErrDeadlineExceeded) {
+			drainPipe(p.r, p.to)
 		}
-		return nil, fmt.Errorf("%w: %s", err, said)
+	}()
+}
+
+// end reads what the program has written.
+func (p *outputPipe) end() {
+	if p.r.SetReadDeadline(time.Now()) != nil {
+		select {
+		case <-p.done:
+		case <-time.After(hangUp):
+			_ = p.r.Close()
+		}
 	}
-	if stdout.cut {
-		return nil, errTooLarge
-	}
-	return stdout.buf.Bytes(), nil
+	<-p.done
+}
+
+func (p *outputPipe) close() {
+	_ = p.w.Close()
+	_ = p.r.Close()
 }
 
 // helperEnv tells the program why it is run.
@@ -107,16 +241,20 @@ func helperEnv(stale reauth.Stale) []string {
 	}
 }
 
-// A limited keeps the beginning of what is written to it.
+// A limited keeps the beginning of what is written to it, or if tail, the end.
 type limited struct {
-	buf bytes.Buffer // not embedded: its ReadFrom knows no limit
-	max int
-	cut bool
+	buf  bytes.Buffer // not embedded: its ReadFrom knows no limit
+	max  int
+	tail bool
+	cut  bool
 }
 
 func (l *limited) Write(p []byte) (int, error) {
 	n := len(p) // all of it, or the program would get a broken pipe
-	if room := l.max - l.buf.Len(); len(p) > room {
+	if l.tail {
+		p = p[max(0, len(p)-l.max):]
+		l.buf.Next(max(0, l.buf.Len()+len(p)-l.max))
+	} else if room := l.max - l.buf.Len(); len(p) > room {
 		p, l.cut = p[:room], true
 	}
 	l.buf.Write(p)

@@ -31,10 +31,36 @@ func parse(data []byte, at time.Time) (reauth.Token, error) {
 	if len(data) == 0 {
 		return reauth.Token{}, errors.New("it is empty")
 	}
+	if lines, ok := gitCredential(string(data)); ok {
+		return parseMembers(lines, at)
+	}
 	if data[0] != '{' {
 		return fromText(string(data))
 	}
 	return parseObject(data, at)
+}
+
+// gitCredential returns the attributes of a credential helper of git (see git help
+// credential), under the names of RFC 6749.
+func gitCredential(text string) (object, bool) {
+	lines := object{}
+	for line := range strings.Lines(text) {
+		name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "=")
+		if !ok {
+			return nil, false
+		}
+		switch name {
+		case "password":
+			name = "access_token"
+		case "oauth_refresh_token":
+			name = "refresh_token"
+		case "password_expiry_utc":
+			name = "expires_at"
+		}
+		lines[name], _ = json.Marshal(value)
+	}
+	_, token := lines["access_token"]
+	return lines, token && len(lines) > 1
 }
 
 // What the members of a token are called: by RFC 6749 §5.1 first, then as x/oauth2
@@ -45,16 +71,21 @@ var (
 	refreshMembers  = []string{"refresh_token", "refreshToken", "RefreshToken"}
 	typeMembers     = []string{"token_type", "tokenType", "TokenType"}
 	lifetimeMembers = []string{"expires_in", "expiresIn", "ExpiresIn", "expire", "expireIn"}
-	expiryMembers   = []string{"expires_at", "expiresAt", "expires_on", "expiry", "expirationTimestamp", "expiration", "Expiration"}
+	expiryMembers   = []string{"expires_at", "expiresAt", "expires_on", "expiry", "expirationTimestamp", "expiration", "Expiration",
+		"expiry_date", "expireTime", "token_expiry"}
 )
 
 func parseObject(data []byte, at time.Time) (reauth.Token, error) {
-	var members map[string]json.RawMessage
+	var members object
 	if err := json.Unmarshal(data, &members); err != nil {
 		return reauth.Token{}, notJSON(err)
 	}
+	return parseMembers(members, at)
+}
+
+func parseMembers(members object, at time.Time) (reauth.Token, error) {
 	if text(members, []string{"kind"}) == "ExecCredential" { // client.authentication.k8s.io
-		var status map[string]json.RawMessage
+		var status object
 		if json.Unmarshal(members["status"], &status) == nil {
 			members = status
 		}
@@ -72,20 +103,27 @@ func parseObject(data []byte, at time.Time) (reauth.Token, error) {
 		return reauth.Token{}, fmt.Errorf("the JSON object has no access_token, accessToken or token, but %s",
 			mask.Text(strings.Join(names, ", "), 100))
 	}
-	for _, name := range expiryMembers {
-		if when, ok := moment(members[name]); ok && tok.Expiry.IsZero() {
-			tok.Expiry = when
-		}
-	}
-	for _, name := range lifetimeMembers {
-		if life, ok := seconds(members[name]); ok && tok.Expiry.IsZero() {
-			tok.Expiry = at.Add(life)
-		}
-	}
+	tok.Expiry = members.expiry(at)
 	if err := plausible(tok.AccessToken); err != nil {
 		return reauth.Token{}, err
 	}
 	return checked(tok)
+}
+
+// expiry returns when the token in o expires, or the zero Time. A lifetime in seconds
+// counts from at.
+func (o object) expiry(at time.Time) (expiry time.Time) {
+	for _, name := range expiryMembers {
+		if when, ok := moment(o[name]); ok && expiry.IsZero() {
+			expiry = when
+		}
+	}
+	for _, name := range lifetimeMembers {
+		if life, ok := seconds(o[name]); ok && expiry.IsZero() {
+			expiry = at.Add(life)
+		}
+	}
+	return expiry
 }
 
 // notJSON describes an error of encoding/json, which may repeat what it read.
@@ -161,17 +199,24 @@ func pointed(data []byte, pointer string, at time.Time) (reauth.Token, error) {
 	if !json.Valid(raw) {
 		return reauth.Token{}, errors.New("it is not valid JSON")
 	}
+	var holder object
 	for _, name := range strings.Split(pointer, "/")[1:] {
 		var ok bool
+		holder = nil
+		_ = json.Unmarshal(raw, &holder)
 		if raw, ok = member(raw, unescape.Replace(name)); !ok {
 			return reauth.Token{}, fmt.Errorf("it has nothing at %q", pointer)
 		}
 	}
 	var value string
-	if json.Unmarshal(raw, &value) == nil {
-		return fromText(strings.TrimSpace(value))
+	if json.Unmarshal(raw, &value) != nil {
+		return parseObject(raw, at)
 	}
-	return parseObject(raw, at)
+	tok, err := fromText(strings.TrimSpace(value))
+	if err == nil && tok.Expiry.IsZero() {
+		tok.Expiry = holder.expiry(at) // beside it, as AWS has it
+	}
+	return tok, err
 }
 
 // member returns what an object or an array has by that name.
