@@ -1,50 +1,23 @@
 package refresher
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
-
-	"github.com/joho/godotenv"
 
 	"github.com/reauth-go/reauth"
 )
 
-// lookAgain is how long a Credential leaves a file alone in which there was no
-// (new) token: to look costs little, and whoever rotates the key waits for it.
-const lookAgain = time.Second
-
-// DotEnv returns a Refresher for a token in a file of NAME=value lines (.env, as
-// github.com/joho/godotenv reads it). It reads the file at each refresh, not the
-// environment of the process. If the file still has the rejected token, or none,
-// it is read again after one second, so that a rotated key is picked up by the
-// first request after that.
-//
-// A value with a dollar sign goes into single quotes, or it is expanded.
-func DotEnv(path, name string) reauth.Refresher {
-	return fromFile(path, func(data []byte, _ time.Time) (reauth.Token, error) {
-		vars, err := godotenv.UnmarshalBytes(bytes.TrimPrefix(data, byteOrderMark))
-		if err != nil { // which repeats the line
-			return reauth.Token{}, errors.New("it has a line that is not NAME=value")
-		}
-		access, ok := vars[name]
-		if !ok {
-			return reauth.Token{}, fmt.Errorf("it has no %s", name)
-		}
-		tok, err := fromText(access)
-		if err != nil {
-			return reauth.Token{}, fmt.Errorf("%s: %w", name, err)
-		}
-		return tok, nil
-	}, false)
-}
+// lookAgain is how long a Credential leaves a file alone in which there was no (new)
+// token: whoever has written it waits for the next request, and if the file has not
+// changed, a stat is all that it costs.
+const lookAgain = time.Millisecond
 
 // File returns a Refresher for a token in a file that something else keeps fresh,
 // as Kubernetes does with projected service account tokens, Vault Agent with its
@@ -55,13 +28,13 @@ func DotEnv(path, name string) reauth.Refresher {
 //
 // The file is read at each refresh: when the token has been rejected or nears its
 // expiry, which a JWT tells. A lifetime in seconds counts from the file's
-// modification. If the file still has the rejected token, or none, it is read
-// again after one second.
+// modification. If the file still has the rejected token, or none, the next request
+// looks at it again.
 //
 // A file that others may write is refused, and one that is not regular; links
 // are followed. (On Windows, access control lists are not looked at.)
 func File(path string) reauth.Refresher {
-	return fromFile(path, parse, true)
+	return reauth.RefresherFunc((&file{path: path, find: parse}).refresh)
 }
 
 // JSONFile is File for a token inside of a JSON document. The pointer (RFC 6901,
@@ -71,9 +44,9 @@ func JSONFile(path, pointer string) reauth.Refresher {
 	if pointer != "" && !strings.HasPrefix(pointer, "/") {
 		return failing(fmt.Errorf("file %s: the JSON pointer %q has to begin with a slash", path, pointer))
 	}
-	return fromFile(path, func(data []byte, at time.Time) (reauth.Token, error) {
+	return reauth.RefresherFunc((&file{path: path, find: func(data []byte, at time.Time) (reauth.Token, error) {
 		return pointed(data, pointer, at)
-	}, true)
+	}}).refresh)
 }
 
 // failing returns a Refresher that was not put together rightly.
@@ -83,50 +56,103 @@ func failing(err error) reauth.Refresher {
 	})
 }
 
-// fromFile returns a Refresher that finds its token in the content of a file.
-func fromFile(path string, find func(data []byte, modified time.Time) (reauth.Token, error), guarded bool) reauth.Refresher {
-	return reauth.RefresherFunc(func(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
-		data, modified, err := readFile(path, guarded)
-		if err != nil {
-			return reauth.Token{}, again{err, lookAgain}
-		}
-		tok, err := find(data, modified)
-		if err != nil {
-			return reauth.Token{}, again{fmt.Errorf("file %s: %w", path, err), lookAgain}
-		}
-		if why := worn(tok, stale); why != "" {
-			return reauth.Token{}, again{fmt.Errorf("file %s: it still has the token that %s: see whether what writes the file is alive", path, why), lookAgain}
-		}
-		return tok, nil
-	})
+// A file is a Refresher that finds its token in the content of a file.
+type file struct {
+	path  string
+	find  func(data []byte, modified time.Time) (reauth.Token, error)
+	pipes bool // it may be a named pipe
+
+	mu   sync.Mutex
+	seen fs.FileInfo // of the content that was read last; guarded by mu, as all below
+	tok  reauth.Token
+	err  error
 }
 
-// readFile returns the content of a file and when it was modified. A guarded file
-// is one that others must not be able to write.
-func readFile(path string, guarded bool) ([]byte, time.Time, error) {
-	info, err := os.Stat(path) // before opening, which would wait for the writer of a pipe
+func (f *file) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+	tok, err := f.read(ctx)
 	if err != nil {
-		return nil, time.Time{}, err
+		return reauth.Token{}, again{err, lookAgain}
 	}
-	if !info.Mode().IsRegular() {
-		return nil, time.Time{}, fmt.Errorf("file %s: it is no regular file", path)
+	if why := worn(tok, stale); why != "" {
+		return reauth.Token{}, again{fmt.Errorf("file %s: it still has the token that %s: see whether what writes the file is alive", f.path, why), lookAgain}
 	}
-	f, err := os.Open(path)
+	return tok, nil
+}
+
+// read returns the token in the file, which is read if it may have changed.
+func (f *file) read(ctx context.Context) (reauth.Token, error) {
+	info, err := os.Stat(f.path) // before opening, which would wait for the writer of a pipe
 	if err != nil {
-		return nil, time.Time{}, err
+		return reauth.Token{}, err
 	}
-	defer f.Close()
-	if info, err = f.Stat(); err != nil { // of the very file that is read, whatever the link says by now
-		return nil, time.Time{}, err
+	pipe := info.Mode()&fs.ModeNamedPipe != 0 && f.pipes
+	if !info.Mode().IsRegular() && !pipe {
+		return reauth.Token{}, fmt.Errorf("file %s: it is no regular file", f.path)
 	}
-	if guarded && writableByOthers(info.Mode()) {
-		return nil, time.Time{}, fmt.Errorf("file %s: others may write it (mode %04o), so its token may be anybody's: chmod o-w", path, info.Mode().Perm())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen != nil && unchanged(f.seen, info) {
+		return f.tok, f.err
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxAnswer+1))
-	if err == nil && len(data) > maxAnswer {
-		err = fmt.Errorf("file %s: %w", path, errTooLarge)
+	f.seen = nil
+	began := time.Now()
+	data, info, err := f.content(ctx, pipe)
+	if err != nil {
+		return reauth.Token{}, err
 	}
-	return data, info.ModTime(), err
+	if f.tok, f.err = f.find(data, info.ModTime()); f.err != nil {
+		f.err = fmt.Errorf("file %s: %w", f.path, f.err)
+	}
+	if at, ok := changed(info); ok && !pipe && began.Sub(at) > timestampStep {
+		f.seen = info
+	}
+	return f.tok, f.err
+}
+
+// timestampStep is longer than what two changes of a file may be apart and have the same
+// time.
+const timestampStep = 3 * time.Second
+
+// unchanged reports whether nobody has written to the file in between, whatever the time
+// of modification, which anybody can set.
+func unchanged(a, b fs.FileInfo) bool {
+	at, _ := changed(a)
+	again, ok := changed(b)
+	return ok && at.Equal(again) && os.SameFile(a, b) && a.Size() == b.Size()
+}
+
+// content returns that of the file, and what it is. A file that others may write is
+// refused.
+func (f *file) content(ctx context.Context, pipe bool) ([]byte, fs.FileInfo, error) {
+	open := func() (*os.File, error) { return os.Open(f.path) }
+	if pipe {
+		open = func() (*os.File, error) { return openPipe(ctx, f.path) }
+	}
+	r, err := open()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.Close()
+	if pipe {
+		stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
+		defer stop()
+	}
+	info, err := r.Stat() // of the very file that is read, whatever the link says by now
+	if err != nil {
+		return nil, nil, err
+	}
+	if writableByOthers(info.Mode()) {
+		return nil, nil, fmt.Errorf("file %s: others may write it (mode %04o), so its token may be anybody's: chmod o-w, "+
+			"or where that changes nothing (a mount of WSL or SMB), mount it with umask=022 or file_mode=0644, or move it", f.path, info.Mode().Perm())
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err == nil && len(data) > maxAnswer:
+		err = fmt.Errorf("file %s: %w", f.path, errTooLarge)
+	}
+	return data, info, err
 }
 
 func writableByOthers(mode fs.FileMode) bool {

@@ -118,7 +118,7 @@ func TestNoPointerLeadsToAnotherToken(t *testing.T) {
 		_, err := refresher.JSONFile(path, pointer).Refresh(t.Context(), reauth.Stale{})
 		if assert.ErrorContains(t, err, says, pointer) {
 			assert.ErrorContains(t, err, path, pointer)
-			assert.Equal(t, time.Second, asksFor(err), pointer)
+			assert.Equal(t, time.Millisecond, asksFor(err), pointer)
 			keepsSecret(t, localMarker, err)
 		}
 	}
@@ -156,7 +156,7 @@ func TestNoErrorOfATokenFileIsSilentOrTellsTheToken(t *testing.T) {
 			require.Error(t, err)
 			assert.ErrorContains(t, err, "file "+path)
 			assert.ErrorContains(t, err, c.says)
-			assert.Equal(t, time.Second, asksFor(err))
+			assert.Equal(t, time.Millisecond, asksFor(err))
 			assert.False(t, reauth.IsPermanent(err))
 			assert.NotContains(t, err.Error(), "\x1b")
 			assert.Less(t, len(err.Error()), 400)
@@ -171,7 +171,7 @@ func TestNoErrorOfATokenFileIsSilentOrTellsTheToken(t *testing.T) {
 	_, err := refresher.File(missing).Refresh(t.Context(), reauth.Stale{})
 	assert.ErrorContains(t, err, missing)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
-	assert.Equal(t, time.Second, asksFor(err))
+	assert.Equal(t, time.Millisecond, asksFor(err))
 }
 
 func TestNoLifetimeOfAFileIsOverrated(t *testing.T) {

@@ -3,11 +3,16 @@
 package refresher_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -39,7 +44,7 @@ func TestNoFileThatOthersMayWriteIsBelieved(t *testing.T) {
 				require.ErrorContains(t, err, "others may write it (mode 0", name)
 				assert.ErrorContains(t, err, path)
 				assert.ErrorContains(t, err, "chmod o-w")
-				assert.Equal(t, time.Second, asksFor(err), "it may be put right")
+				assert.Equal(t, time.Millisecond, asksFor(err), "it may be put right")
 				assert.Zero(t, tok)
 				keepsSecret(t, localMarker, err)
 			}
@@ -88,12 +93,16 @@ func TestNothingButARegularFileIsWaitedFor(t *testing.T) {
 		"a NUL in its name": {"a\x00b", "invalid argument"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, r := range []reauth.Refresher{refresher.File(c.path), refresher.JSONFile(c.path, "/a"), refresher.DotEnv(c.path, "KEY")} {
+			all := []reauth.Refresher{refresher.File(c.path), refresher.JSONFile(c.path, "/a")}
+			if !strings.Contains(name, "pipe") { // which a DotEnv reads
+				all = append(all, refresher.DotEnv(c.path, "KEY"))
+			}
+			for _, r := range all {
 				localWithin(t, time.Minute, func() {
 					_, err := r.Refresh(t.Context(), reauth.Stale{})
 					if assert.ErrorContains(t, err, c.says) {
 						assert.ErrorContains(t, err, c.path)
-						assert.Equal(t, time.Second, asksFor(err))
+						assert.Equal(t, time.Millisecond, asksFor(err))
 					}
 				})
 			}
@@ -169,9 +178,62 @@ func TestNoForbiddenFileIsForEver(t *testing.T) {
 	}
 	require.ErrorIs(t, err, fs.ErrPermission)
 	assert.ErrorContains(t, err, path)
-	assert.Equal(t, time.Second, asksFor(err))
+	assert.Equal(t, time.Millisecond, asksFor(err))
 
 	require.NoError(t, os.Chmod(path, 0o400))
 	_, err = refresher.File(path).Refresh(t.Context(), reauth.Stale{})
 	assert.NoError(t, err)
+}
+
+// 1Password mounts a .env as a named pipe, and writes it anew to each who reads.
+func TestDotEnvReadsANamedPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".env")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	r := refresher.DotEnv(path, "KEY")
+	for n := range 3 {
+		written := make(chan error, 1)
+		go func() {
+			w, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err == nil {
+				_, err = fmt.Fprintf(w, "OTHER=1\nKEY=key-%d\n", n)
+				err = errors.Join(err, w.Close())
+			}
+			written <- err
+		}()
+		localWithin(t, time.Minute, func() {
+			tok, err := r.Refresh(t.Context(), reauth.Stale{})
+			if assert.NoError(t, err) {
+				assert.Equal(t, fmt.Sprint("key-", n), tok.AccessToken)
+			}
+			assert.NoError(t, <-written)
+		})
+	}
+}
+
+func TestDotEnvWaitsForAPipeWithinItsContext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".env")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	localWithin(t, time.Minute, func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := refresher.DotEnv(path, "KEY").Refresh(ctx, reauth.Stale{})
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorContains(t, err, "nobody writes to this pipe")
+	})
+	// One who writes, and does not end.
+	w, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer w.Close()
+	_, err = w.WriteString("KEY=key-1\n")
+	require.NoError(t, err)
+	localWithin(t, time.Minute, func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := refresher.DotEnv(path, "KEY").Refresh(ctx, reauth.Stale{})
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+	assert.Eventually(t, func() bool {
+		buf := make([]byte, 1<<20)
+		return !strings.Contains(string(buf[:runtime.Stack(buf, true)]), "refresher.openPipe")
+	}, time.Minute, time.Millisecond, "no goroutine is left at the pipe")
 }

@@ -28,7 +28,7 @@ func sound(t *testing.T, path string, data []byte, tok reauth.Token, err error) 
 	if err != nil {
 		assert.Zero(t, tok)
 		assert.Contains(t, err.Error(), path)
-		assert.Equal(t, time.Second, asksFor(err))
+		assert.Equal(t, time.Millisecond, asksFor(err))
 		assert.False(t, reauth.IsPermanent(err))
 		assert.Less(t, len(err.Error()), len(path)*2+500)
 		if secret := bytes.Contains(data, []byte(localMarker)); secret && !inName(data) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/reauth-go/reauth"
@@ -16,7 +17,8 @@ func Static(token string) reauth.Refresher {
 	return fixed("a static token", func() (string, error) { return token, nil })
 }
 
-// Env returns a Refresher for a token in an environment variable. Nobody can
+// Env returns a Refresher for a token in an environment variable, without the line
+// breaks and blanks around it. Nobody can
 // change the environment of a running process but the process itself, so that
 // when a server has rejected the token, or its time is over, its error is
 // permanent.
@@ -26,7 +28,7 @@ func Env(name string) reauth.Refresher {
 		if !ok {
 			return "", errors.New("it is not set: export it before the process starts")
 		}
-		return token, nil
+		return strings.TrimSpace(token), nil
 	})
 }
 

@@ -1,0 +1,43 @@
+//go:build unix
+
+package refresher
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// openPipe opens a named pipe for reading, which waits for who writes to it, within ctx.
+func openPipe(ctx context.Context, path string) (*os.File, error) {
+	type result struct {
+		r   *os.File
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		r, err := os.Open(path)
+		opened <- result{r, err}
+	}()
+	select {
+	case got := <-opened:
+		return got.r, got.err
+	case <-ctx.Done():
+	}
+	for {
+		// A writer lets the goroutine go, once it waits.
+		if w, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+			_ = w.Close()
+		}
+		select {
+		case got := <-opened:
+			if got.r != nil {
+				_ = got.r.Close()
+			}
+			return nil, fmt.Errorf("file %s: nobody writes to this pipe: %w", path, context.Cause(ctx))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
