@@ -20,7 +20,7 @@
 // error of the connection. Any other, such as a POST, may have been applied
 // although the answer is a 500 or none at all: it is repeated only after a 429
 // or 503 with a Retry-After, which says that it was not, and if no connection
-// could be made.
+// could be made. Transport.Repeatable says otherwise where the caller knows better.
 //
 // Never repeated are a 401, of which the reauth.Transport has made what can be
 // made; what that says itself, such as a *reauth.RefreshError or
@@ -29,5 +29,8 @@
 // is sent once, as it is read: nothing is kept of it.
 //
 // SDKs that repeat by themselves are to be told not to (MaxRetries 0 or the
-// like): else the tries multiply.
+// like): else the tries multiply. Leave the SDK's own retries on, and this package out,
+// where they know more than HTTP tells: which of their errors pass, where a stream
+// breaks off (a response that has begun is never repeated here), or how to go on with an
+// upload in parts.
 package retry

@@ -38,7 +38,7 @@ type Transport struct {
 
 	// MinWait is the time before the first repeat. It doubles with each that
 	// follows, and is jittered by half. A Retry-After takes its place; as much as
-	// MinMinWait is added to that at random, so that not all who were told the same
+	// MinWait is added to that at random, so that not all who were told the same
 	// come back at once. Zero means 500 ms; negative means none, but what
 	// Retry-After says.
 	MinWait time.Duration
@@ -47,6 +47,15 @@ type Transport struct {
 	// returned, as is what is in hand when the request's deadline is nearer than
 	// the end of the wait. Zero means 30 seconds; negative means no limit.
 	MaxWait time.Duration
+
+	// Repeatable reports whether it does no harm to apply a request twice. It must be
+	// safe for concurrent use. Nil means Idempotent. A POST that asks a language model
+	// for a completion costs twice at worst, and is worth it after a 502, 503 or 529:
+	//
+	//	Repeatable: func(req *http.Request) bool {
+	//		return retry.Idempotent(req) || strings.HasSuffix(req.URL.Path, "/chat/completions")
+	//	}
+	Repeatable func(*http.Request) bool
 
 	// Logger gets a Debug record for each repeat. Nil means slog.Default().
 	Logger *slog.Logger
@@ -68,8 +77,8 @@ const (
 
 // NewClient returns an http.Client with a Transport above that of
 // reauth.NewClient, all else at its defaults.
-func NewClient(r reauth.Refresher) *http.Client {
-	client := reauth.NewClient(r)
+func NewClient(r reauth.Refresher, origins ...string) *http.Client {
+	client := reauth.NewClient(r, origins...)
 	client.Transport = &Transport{Base: client.Transport}
 	return client
 }
@@ -172,21 +181,26 @@ func (x *exchange) repeat(ctx context.Context, seen *http.Response, err error) (
 // cannot be cured the loop's own policy knows: it wants the error as its
 // http.Client returns it.
 func (x *exchange) worthwhile(ctx context.Context, seen *http.Response, err error, asked bool) bool {
+	repeatable := Idempotent
+	if x.t.Repeatable != nil {
+		repeatable = x.t.Repeatable
+	}
 	hopeful, _ := retryablehttp.DefaultRetryPolicy(ctx, seen, err)
 	if x.err != nil {
-		return hopeful && !final(x.err) && (idempotent(x.req) || unsent(x.err))
+		return hopeful && !final(x.err) && (repeatable(x.req) || unsent(x.err))
 	}
 	switch x.resp.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return hopeful && (asked || idempotent(x.req))
+		return hopeful && (asked || repeatable(x.req))
 	case http.StatusRequestTimeout, http.StatusTooEarly: // RFC 9110 §15.5.9, RFC 8470 §5.2
-		return ctx.Err() == nil && idempotent(x.req)
+		return ctx.Err() == nil && repeatable(x.req)
 	}
-	return hopeful && idempotent(x.req)
+	return hopeful && repeatable(x.req)
 }
 
-// idempotent reports whether it does no harm to send req twice.
-func idempotent(req *http.Request) bool {
+// Idempotent reports whether req is idempotent (RFC 9110 §9.2.2), or its caller has made
+// it so by an Idempotency-Key or X-Idempotency-Key header.
+func Idempotent(req *http.Request) bool {
 	switch req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -113,6 +114,33 @@ func TestWhatMayHaveBeenAppliedIsNotSentAgain(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestRepeatableOfTheCaller(t *testing.T) {
+	for status, want := range map[int]int{502: 4, 503: 4, 529: 4, 429: 4, 500: 4, 400: 1, 401: 1, 501: 1} {
+		for path, repeatable := range map[string]bool{"/v1/chat/completions": true, "/v1/files": false} {
+			synctest.Test(t, func(t *testing.T) {
+				sends := 0
+				rt := &retry.Transport{
+					Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+						sends++
+						return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
+					}),
+					Repeatable: func(req *http.Request) bool { return strings.HasSuffix(req.URL.Path, "/chat/completions") },
+				}
+				req, err := http.NewRequest(http.MethodPost, "https://api.example.com"+path, strings.NewReader("{}"))
+				require.NoError(t, err)
+				resp, err := rt.RoundTrip(req)
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				if repeatable {
+					assert.Equal(t, want, sends, "%d", status)
+				} else {
+					assert.Equal(t, 1, sends, "%d", status)
+				}
+			})
+		}
+	}
 }
 
 func TestOneRepeatIsEnoughIfItIsAnswered(t *testing.T) {
