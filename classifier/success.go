@@ -20,6 +20,9 @@ import (
 // Other errors, such as missing_scope, ratelimited and not_authed (no token was
 // sent), are no rejections.
 //
+// An answer whose length is not known is read only if it was compressed, as it may be a
+// stream otherwise: what a chunked one says of the token is left out.
+//
 // Sources: the errors of each method, such as https://api.slack.com/methods/auth.test,
 // and https://api.slack.com/authentication/rotation.
 func Slack() reauth.Classifier {
@@ -52,8 +55,11 @@ func Slack() reauth.Classifier {
 // Other codes are no rejections, 41001 (no access_token was sent) among them.
 //
 // Some of these APIs send their JSON as text/plain; it is read as well, where its
-// length is known. They want the token in the query, as access_token: a Base below
-// the Transport has to put it there.
+// length is known. They want the token in the query: Transport.Query puts it there, as
+// access_token.
+//
+// An answer whose length is not known is read only if it was compressed, as it may be a
+// stream otherwise: what a chunked one says of the token is left out.
 //
 // Sources: https://developers.weixin.qq.com/doc/offiaccount/en/Getting_Started/Global_Return_Code.html
 // and https://developer.work.weixin.qq.com/document/path/90313.
@@ -93,6 +99,9 @@ func WeChat() reauth.Classifier {
 //
 // All but the last are refreshable. Other codes are no rejections: 99991672,
 // 99991676 and 99991679 are about scopes, 99991400 is about the rate.
+//
+// An answer whose length is not known is read only if it was compressed, as it may be a
+// stream otherwise: what a chunked one says of the token is left out.
 //
 // Sources: https://open.feishu.cn/document/server-docs/api-call-guide/generic-error-code,
 // and larksuite/oapi-sdk-go, which fetches another token for 63, 64 and 71.
