@@ -53,6 +53,13 @@ const (
 
 func newAuthServer(t *testing.T, lifetime time.Duration) *authServer {
 	t.Helper()
+	return newForgivingServer(t, lifetime, 0)
+}
+
+// newForgivingServer returns an authServer that accepts a refresh token again for a grace
+// period after its first use.
+func newForgivingServer(t *testing.T, lifetime, grace time.Duration) *authServer {
+	t.Helper()
 	config := &fosite.Config{
 		AccessTokenLifespan:  lifetime,
 		RefreshTokenLifespan: 30 * 24 * time.Hour,
@@ -67,13 +74,37 @@ func newAuthServer(t *testing.T, lifetime time.Duration) *authServer {
 			GrantTypes: []string{"password", "refresh_token", "client_credentials"},
 		}
 	}
-	return &authServer{store: store, provider: compose.Compose(config, store, compose.NewOAuth2HMACStrategy(config),
+	forgiving := &graceStore{MemoryStore: store, grace: grace, used: map[string]time.Time{}}
+	return &authServer{store: store, provider: compose.Compose(config, forgiving, compose.NewOAuth2HMACStrategy(config),
 		//lint:ignore SA1019 nobody should log in so; what is tested begins after the login
 		compose.OAuth2ResourceOwnerPasswordCredentialsFactory,
 		compose.OAuth2RefreshTokenGrantFactory,
 		compose.OAuth2ClientCredentialsGrantFactory,
 		compose.OAuth2TokenIntrospectionFactory,
 	)}
+}
+
+// A graceStore is the storage that fosite leaves to its users: a refresh token is
+// forgiven to be used again for a while, as Hydra, Auth0 and Okta have it.
+type graceStore struct {
+	*storage.MemoryStore
+	grace time.Duration
+	used  map[string]time.Time // when a refresh token was first used; guarded by the authServer
+}
+
+func (s *graceStore) RotateRefreshToken(ctx context.Context, requestID, signature string) error {
+	if _, ok := s.used[signature]; !ok {
+		s.used[signature] = time.Now()
+	}
+	return s.MemoryStore.RotateRefreshToken(ctx, requestID, signature)
+}
+
+func (s *graceStore) GetRefreshTokenSession(ctx context.Context, signature string, session fosite.Session) (fosite.Requester, error) {
+	req, err := s.MemoryStore.GetRefreshTokenSession(ctx, signature, session)
+	if at, ok := s.used[signature]; ok && errors.Is(err, fosite.ErrInactiveToken) && time.Since(at) < s.grace {
+		return req, nil
+	}
+	return req, err
 }
 
 // A quickHasher hashes nothing: the secrets here are none, and bcrypt would be all

@@ -101,6 +101,74 @@ func TestAThousandCallersOverTenExpiriesNeverSeeA401NorLoseTheLogin(t *testing.T
 	})
 }
 
+// Each tenth answer of the issuer is cut off, after it has rotated the refresh token and
+// with it revoked the access token. The network is not real, and tells httptrace nothing.
+func TestATenthOfTheAnswersLostLosesNoLoginWithinTheGracePeriod(t *testing.T) {
+	for name, tt := range map[string]struct {
+		grace, reuse time.Duration
+		survives     bool
+	}{
+		"Reuse is a second less than the grace period": {12 * time.Second, 11 * time.Second, true},
+		"a long grace period, and a short Reuse":       {time.Minute, 5 * time.Second, true},
+		"the issuer forgives nothing":                  {0, 11 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const callers, each, lifetime = 1000, 30, time.Minute
+				server := newForgivingServer(t, lifetime, tt.grace)
+				oauth := oauthClient("https://issuer.example.com", server)
+				first := login(t, oauth)
+				var cut atomic.Int32
+				oauth.Base = roundTripperFunc(func(req *http.Request) (*http.Response, error) {
+					resp, err := server.RoundTrip(req)
+					if rand.N(10) == 0 {
+						cut.Add(1)
+						return nil, io.ErrUnexpectedEOF
+					}
+					return resp, err
+				})
+				oauth.Reuse = tt.reuse
+				var ended atomic.Bool
+				cred := &reauth.Credential{Refresher: oauth, Logger: discard, OnRefresh: func(_ context.Context, info reauth.RefreshInfo) {
+					if reauth.IsLoginEnded(info.Err) {
+						ended.Store(true)
+					}
+				}}
+				require.NoError(t, cred.Set(t.Context(), first))
+				client := &http.Client{Transport: &reauth.Transport{Base: server, Credential: cred, Logger: discard}}
+				var seen atomic.Int32
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						for range each {
+							time.Sleep(rand.N(4 * time.Minute))
+							if ended.Load() {
+								return
+							}
+							resp, err := client.Get("https://api.example.com/")
+							if err != nil || resp.StatusCode != http.StatusOK {
+								seen.Add(1)
+							}
+							if err == nil {
+								_ = resp.Body.Close()
+							}
+						}
+					})
+				}
+				wg.Wait()
+				t.Logf("%d refreshes, %d answers cut off, %d refused by the issuer, %d of %d requests failed",
+					server.refreshes.Load(), cut.Load(), server.refused.Load(), seen.Load(), callers*each)
+				require.Positive(t, cut.Load())
+				assert.Equal(t, tt.survives, !ended.Load())
+				if tt.survives {
+					assert.Zero(t, server.refused.Load())
+					assert.Less(t, int(seen.Load()), callers*each/100, "what comes between a lost answer and the next")
+				}
+			})
+		})
+	}
+}
+
 func mustToken(t *testing.T, cred *reauth.Credential) reauth.Token {
 	t.Helper()
 	tok, err := cred.Token(t.Context())
