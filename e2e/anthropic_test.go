@@ -301,7 +301,7 @@ func TestAnthropicKeyOfTheEnvironmentDoesNotSilentlyDisableReauth(t *testing.T) 
 		assert.Empty(t, req.Header.Values("Authorization"))
 	}
 	assert.Equal(t, 3, rig.api.Sends())
-	assert.LessOrEqual(t, rig.issuer.Requests(), 1, "for the token of ours that it could have been")
+	assert.LessOrEqual(t, rig.issuer.Sends(), 1, "for the token of ours that it could have been")
 	warnings := rig.log.records(t, slog.LevelWarn)
 	require.Len(t, warnings, 1)
 	assert.Contains(t, warnings[0]["hint"], "Override")

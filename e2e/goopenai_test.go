@@ -158,7 +158,7 @@ func TestGoOpenAIKeyDoesNotSilentlyDisableReauth(t *testing.T) {
 		assert.Equal(t, []string{"Bearer sk-of-its-own"}, req.Header.Values("Authorization"))
 	}
 	assert.Equal(t, 3, rig.api.Sends())
-	assert.LessOrEqual(t, rig.issuer.Requests(), 1, "for the token of ours that it could have been")
+	assert.LessOrEqual(t, rig.issuer.Sends(), 1, "for the token of ours that it could have been")
 	warnings := rig.log.records(t, slog.LevelWarn)
 	require.Len(t, warnings, 1)
 	assert.Contains(t, warnings[0]["hint"], "Override")

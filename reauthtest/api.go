@@ -18,10 +18,11 @@ import (
 // error with a code, a message and the request_id.
 type API struct {
 	server
-	issuer *Issuer
 
-	header   string    // where the token is; guarded by server.mu, as all below
-	requests []Request // in the order of their arrival
+	issuers  []*Issuer    // whose tokens it accepts; guarded by server.mu, as all below
+	rejects  http.Handler // nil: as RFC 6750 has it
+	header   string       // where the token is
+	requests []Request    // in the order of their arrival
 }
 
 // A Request is one that arrived at an API.
@@ -45,7 +46,7 @@ func newAPI(i *Issuer, handler http.Handler, tls bool) *API {
 	if handler == nil {
 		handler = http.HandlerFunc(echo)
 	}
-	a := &API{issuer: i, header: "Authorization"}
+	a := &API{issuers: []*Issuer{i}, header: "Authorization"}
 	a.start(a.record(a.faulty(a.guard(handler))), tls)
 	return a
 }
@@ -65,6 +66,38 @@ func (a *API) SetHeader(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.header = http.CanonicalHeaderKey(name)
+}
+
+// Accept has the API accept the tokens of more issuers, as one with several tenants does.
+func (a *API) Accept(more ...*Issuer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.issuers = append(a.issuers, more...)
+}
+
+// SetRejection has h answer the requests whose token is refused, or is missing, in the
+// words of a server of one's own. The request's body has been read. Nil returns to those
+// of RFC 6750.
+func (a *API) SetRejection(h http.Handler) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rejects = h
+}
+
+// verdict returns what is wrong with an access token, or "".
+func (a *API) verdict(token string) (why string) {
+	a.mu.Lock()
+	issuers := slices.Clone(a.issuers)
+	a.mu.Unlock()
+	for _, i := range issuers {
+		switch v := i.verdict(token); {
+		case v == "":
+			return ""
+		case why == "" || v != tokenInvalid: // it is the one who knows the token
+			why = v
+		}
+	}
+	return why
 }
 
 // Sends returns how many requests arrived, whatever their answer.
@@ -119,13 +152,21 @@ func (a *API) record(next http.Handler) http.Handler {
 func (a *API) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token := a.token(r.Header)
+		a.mu.Lock()
+		own := a.rejects
+		a.mu.Unlock()
+		if own != nil && (token == "" || a.verdict(token) != "") {
+			drain(r)
+			own.ServeHTTP(w, r)
+			return
+		}
 		if token == "" { // RFC 6750 §3.1: no error code where there were no credentials
 			drain(r)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="reauthtest"`)
 			a.fail(w, http.StatusUnauthorized, "unauthorized", "No access token was sent")
 			return
 		}
-		if why := a.issuer.verdict(token); why != "" {
+		if why := a.verdict(token); why != "" {
 			drain(r)
 			a.reject(w, why)
 			return

@@ -42,7 +42,7 @@ func TestDeadTokenIsNeverTakenForAGoodOne(t *testing.T) {
 				assert.Equal(t, 1, w.api.Rejections())
 				assert.Equal(t, 1, w.api.Connections())
 				assert.Equal(t, 2, w.issuer.Refreshes())
-				assert.Equal(t, 2, w.issuer.Requests())
+				assert.Equal(t, 2, w.issuer.Sends())
 				assert.Equal(t, 1, w.issuer.Connections())
 				o, ok := reauth.OutcomeOf(resp)
 				require.True(t, ok)

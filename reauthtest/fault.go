@@ -154,4 +154,16 @@ func Status(code int, header ...string) Fault {
 }
 
 // seconds returns d in seconds, rounded up.
+// Respond answers with the status and the body, and the header's keys and values.
+func Respond(code int, body string, header ...string) Fault {
+	return Fault{func(_ *server, w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		drain(r)
+		for n := 0; n+1 < len(header); n += 2 {
+			w.Header().Add(header[n], header[n+1])
+		}
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, body)
+	}}
+}
+
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

@@ -8,9 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/reauth-go/reauth"
@@ -24,9 +24,10 @@ import (
 // token endpoint does wrong, the Refresher feels.
 type Issuer struct {
 	server
-	requests atomic.Int64
 
-	tokens    map[string]*issued // by access token; guarded by server.mu, as all below
+	asked     []TokenRequest     // in the order of their arrival; guarded by server.mu, as all below
+	codes     map[string]*code   // device codes and authorization codes
+	tokens    map[string]*issued // by access token
 	logins    map[string]*login  // by refresh token, used or not
 	lifetime  time.Duration
 	rotate    bool
@@ -51,13 +52,11 @@ type login struct {
 // NewIssuer starts an Issuer. Its tokens have no expiry and come without a refresh
 // token.
 func NewIssuer() *Issuer {
-	i := &Issuer{tokens: map[string]*issued{}, logins: map[string]*login{}}
+	i := &Issuer{tokens: map[string]*issued{}, logins: map[string]*login{}, codes: map[string]*code{}}
 	i.oauth = true
-	endpoint := i.faulty(http.HandlerFunc(i.serve))
-	i.start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		i.requests.Add(1)
-		endpoint.ServeHTTP(w, r)
-	}), false)
+	mux := i.endpoints()
+	mux.Handle("/", i.record(i.faulty(http.HandlerFunc(i.serve))))
+	i.start(mux, false)
 	i.http.Client().CheckRedirect = func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse // a refresh token goes nowhere else
 	}
@@ -114,9 +113,20 @@ func (i *Issuer) Refuse(refuse bool) {
 	i.refuse = refuse
 }
 
-// Requests returns how many requests came to the token endpoint, whatever their
+// Sends returns how many requests came to the token endpoint, whatever their
 // answer.
-func (i *Issuer) Requests() int { return int(i.requests.Load()) }
+func (i *Issuer) Sends() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.asked)
+}
+
+// Requests returns what came to the token endpoint so far, in order.
+func (i *Issuer) Requests() []TokenRequest {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.asked)
+}
 
 // Refreshes returns how many tokens were handed out, the first of a client too.
 func (i *Issuer) Refreshes() int {
@@ -164,6 +174,10 @@ func (i *Issuer) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		i.fail(w, http.StatusMethodNotAllowed, "invalid_request", "The token endpoint takes a POST")
+		return
+	}
+	if problem := i.redeem(r); problem != "" {
+		i.fail(w, http.StatusBadRequest, problem, "The code is not good, or not yet")
 		return
 	}
 	a, ok := i.grant(r.PostFormValue("refresh_token"))

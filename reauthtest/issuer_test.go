@@ -57,7 +57,7 @@ func TestAnswerOfTheTokenEndpointIsNeverOutOfForm(t *testing.T) {
 	assert.Equal(t, 405, resp.StatusCode)
 	assert.Equal(t, "POST", resp.Header.Get("Allow"))
 	assert.Equal(t, 5, i.Refreshes())
-	assert.Equal(t, 6, i.Requests())
+	assert.Equal(t, 6, i.Sends())
 }
 
 func TestLifetimeIsNeverMisstated(t *testing.T) {
@@ -219,7 +219,7 @@ func TestIssuerThatIsDownHandsOutNothing(t *testing.T) {
 	resp, _ = w.get(t)
 	assert.Equal(t, 401, resp.StatusCode)
 	assert.Equal(t, 1, w.issuer.Refreshes())
-	assert.Equal(t, 2, w.issuer.Requests())
+	assert.Equal(t, 2, w.issuer.Sends())
 	w.issuer.Down(false)
 	require.NoError(t, w.cred.Set(t.Context(), token(t, w.issuer)))
 	resp, _ = w.get(t)
@@ -231,7 +231,7 @@ func TestClosedIssuerAnswersNobody(t *testing.T) {
 	i.Close()
 	_, err := i.Refresh(t.Context(), reauth.Stale{})
 	assert.Error(t, err)
-	assert.Zero(t, i.Requests())
+	assert.Zero(t, i.Sends())
 }
 
 // What the Issuer answers has to suit other clients than its own.
