@@ -17,7 +17,9 @@ import (
 )
 
 // An Issuer hands out tokens over HTTP on loopback, as the token endpoint of an
-// authorization server does (RFC 6749 §5): to anybody and for any grant. It is made
+// authorization server does (RFC 6749 §5): to anybody and for any grant, of which only
+// refresh tokens and codes have to be good. Beside it are the endpoints for
+// authorization, devices, revocation and metadata. It is made
 // by NewIssuer, and closed by its user. It is safe for concurrent use.
 //
 // An Issuer is a reauth.Refresher that asks itself, over its own HTTP: what its
@@ -63,7 +65,8 @@ func NewIssuer() *Issuer {
 	return i
 }
 
-// URL returns the URL of the token endpoint. It answers any POST.
+// URL returns the URL of the token endpoint. It answers any POST. Requests, Next and
+// Down are about this endpoint.
 func (i *Issuer) URL() string { return i.http.URL + "/token" }
 
 // SetLifetime sets for how long the tokens are good that are handed out from now

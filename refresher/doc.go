@@ -1,7 +1,7 @@
 // Package refresher has ready-made Refreshers for the places where tokens come
 // from: the environment, files, helper programs and authorization servers.
 //
-//	client := reauth.NewClient(refresher.DotEnv(".env", "OPENAI_API_KEY"))
+//	client := reauth.NewClient(refresher.DotEnv(".env", "OPENAI_API_KEY"), "https://api.example.com")
 //
 // Each is safe for concurrent use, may serve any number of Credentials, holds no
 // connection and runs nothing between calls.
@@ -14,6 +14,5 @@
 //
 // Their errors say what is wrong and what to do about it, never repeat a token,
 // and do not stop a Credential from asking again, save those that are marked with
-// reauth.Permanent. Where the source is a file, it is looked at again after one
-// second.
+// reauth.Permanent. Where the source is a file, the next request looks at it again.
 package refresher
