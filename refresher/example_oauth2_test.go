@@ -6,15 +6,19 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 	"golang.org/x/oauth2/jwt"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/reauthtest"
 	"github.com/reauth-go/reauth/refresher"
 )
 
@@ -185,4 +189,77 @@ func ExampleToken() {
 	// Output:
 	// <nil>
 	// first <nil>
+}
+
+// A user logs in with the browser of this machine, once. The command xdg-open, or open on
+// macOS, shows him the address.
+func ExampleOAuth2_BrowserLogin() {
+	server := reauthtest.NewIssuer() // an issuer whose users agree at once
+	defer server.Close()
+	browser := func(address string) error {
+		go func() { // xdg-open
+			if resp, err := http.Get(address); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		return nil
+	}
+	ctx := context.Background()
+
+	issuer := &refresher.OAuth2{Config: oauth2.Config{ClientID: "app", Scopes: []string{"offline_access"}}}
+	if err := issuer.Discover(ctx, server.Issuer()); err != nil {
+		fmt.Println(err)
+		return
+	}
+	cred := &reauth.Credential{Refresher: issuer}
+	tok, err := issuer.BrowserLogin(ctx, browser)
+	if err == nil {
+		err = cred.Set(ctx, tok)
+	}
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+// An MCP server says in the challenge of its 401 where its metadata are, and they name
+// the issuer. A machine with client credentials needs no more than that.
+func ExampleOAuth2_Discover_mcp() {
+	server := reauthtest.NewIssuer()
+	defer server.Close()
+	var mcp *httptest.Server
+	mcp = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "); {
+		case r.URL.Path == "/.well-known/oauth-protected-resource/mcp":
+			_, _ = fmt.Fprintf(w, `{"resource":%q,"authorization_servers":[%q]}`, mcp.URL+"/mcp", server.Issuer())
+		case !server.Valid(token):
+			w.Header().Set("WWW-Authenticate", `Bearer resource_metadata="`+mcp.URL+`/.well-known/oauth-protected-resource/mcp"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer mcp.Close()
+
+	var discovered atomic.Pointer[refresher.OAuth2]
+	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+		for _, c := range stale.Rejection.Challenges {
+			if address := c.Params["resource_metadata"]; address != "" && discovered.Load() == nil {
+				issuer := &refresher.OAuth2{Config: oauth2.Config{ClientID: "app", ClientSecret: "secret"}}
+				if err := issuer.Discover(ctx, address); err != nil {
+					return reauth.Token{}, err
+				}
+				discovered.Store(issuer)
+			}
+		}
+		issuer := discovered.Load()
+		if issuer == nil {
+			return reauth.Token{}, errors.New("no challenge has named the metadata of the resource yet")
+		}
+		return issuer.ClientCredentials().Refresh(ctx, stale)
+	})}
+	client := &http.Client{Transport: &reauth.Transport{Credential: cred, Anonymous: true}}
+	resp, err := client.Get(mcp.URL + "/mcp")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(resp.StatusCode, resp.Body.Close(), server.Requests()[0].Audience[0] == mcp.URL+"/mcp")
+	// Output: 200 <nil> true
 }
