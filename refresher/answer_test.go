@@ -2,9 +2,13 @@ package refresher_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"testing"
@@ -95,6 +99,8 @@ func TestAnswersThatMayHaveUsedTheRefreshTokenUp(t *testing.T) {
 		"a connection that broke": {oauthBreaks, true},
 		"502":                     {oauthSays(502, ""), true},
 		"504":                     {oauthSays(504, "<html>"), true},
+		"520":                     {oauthSays(520, ""), true},
+		"524":                     {oauthSays(524, "error code: 524"), true},
 		"a page in a 200":         {oauthSays(200, "<html>Welcome to this hotel</html>"), true},
 		"an empty 200":            {oauthSays(200, ""), true},
 		"JSON that is cut":        {oauthSays(200, `{"access_token":"T1","refresh`), true},
@@ -122,6 +128,48 @@ func TestAnswersThatMayHaveUsedTheRefreshTokenUp(t *testing.T) {
 	}
 }
 
+// What httptrace has seen counts, and only if it has seen nothing, the kind of the error.
+func TestAnswerLostAsHTTPTraceSawIt(t *testing.T) {
+	dial := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	handshake := &tls.CertificateVerificationError{Err: errors.New("unknown authority")}
+	connecting := func(trace *httptrace.ClientTrace) { trace.GetConn("issuer.example:443") }
+	writing := func(trace *httptrace.ClientTrace) { connecting(trace); trace.WroteHeaders() }
+	nothing := func(*httptrace.ClientTrace) {}
+	for name, tt := range map[string]struct {
+		saw  func(*httptrace.ClientTrace)
+		err  error
+		lost bool
+	}{
+		"no connection, a strange error":       {connecting, io.ErrUnexpectedEOF, false},
+		"written, an error of a dial":          {writing, dial, true},
+		"written, then reset":                  {writing, errors.New("connection reset by peer"), true},
+		"nothing was seen, a dial failed":      {nothing, dial, false},
+		"nothing was seen, a handshake failed": {nothing, handshake, false},
+		"nothing was seen, no TLS there":       {nothing, tls.RecordHeaderError{Msg: "not TLS"}, false},
+		"nothing was seen, a strange error":    {nothing, io.ErrUnexpectedEOF, true},
+		"nothing was seen, a timeout":          {nothing, context.DeadlineExceeded, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sends := 0
+				server := &oauthServer{answer: func(_ int, req *http.Request, _ url.Values) (*http.Response, error) {
+					sends++
+					if trace := httptrace.ContextClientTrace(req.Context()); trace != nil {
+						tt.saw(trace)
+					}
+					return nil, tt.err
+				}}
+				_, err := oauthApp(server).Refresh(t.Context(), oauthHeld())
+				require.ErrorIs(t, err, tt.err)
+				assert.Equal(t, tt.lost, reauth.IsAnswerLost(err))
+				if tt.lost {
+					assert.Equal(t, 1, sends)
+				}
+			})
+		})
+	}
+}
+
 // The issuer rotates: its first answer brings R1. The second is lost.
 func TestReuseOfARefreshTokenInDoubt(t *testing.T) {
 	const grace = 30 * time.Second
@@ -134,6 +182,8 @@ func TestReuseOfARefreshTokenInDoubt(t *testing.T) {
 		"unknown, the access token is good":  {0, false, 20 * time.Second, false},
 		"unknown, the access token rejected": {0, true, 20 * time.Second, true},
 		"within it":                          {grace, false, 20 * time.Second, true},
+		"at its end":                         {grace, false, grace, true},
+		"just after it":                      {grace, false, grace + 1, false},
 		"after it, the access token is good": {grace, false, 2 * time.Minute, false},
 		"after it, rejected":                 {grace, true, 2 * time.Minute, true},
 		"never":                              {-1, true, 20 * time.Second, false},

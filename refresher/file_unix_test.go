@@ -210,6 +210,35 @@ func TestDotEnvReadsANamedPipe(t *testing.T) {
 	}
 }
 
+// What the name means by the time that a pipe is read is another file's affair.
+func TestDotEnvJudgesTheFileThatItReads(t *testing.T) {
+	dir := t.TempDir()
+	path, moved := filepath.Join(dir, ".env"), filepath.Join(dir, "moved")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	got := make(chan error, 1)
+	go func() {
+		_, err := refresher.DotEnv(path, "KEY").Refresh(t.Context(), reauth.Stale{})
+		got <- err
+	}()
+	localWithin(t, time.Minute, func() {
+		var w *os.File
+		var err error
+		for { // until it is read, which a writer that does not wait sees
+			if w, err = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		assert.NoError(t, os.Rename(path, moved))
+		assert.NoError(t, os.WriteFile(path, []byte("KEY=key-of-another\n"), 0o600))
+		assert.NoError(t, os.Chmod(path, 0o666))
+		_, err = w.WriteString("KEY=key-1\n")
+		assert.NoError(t, err)
+		assert.NoError(t, w.Close())
+		assert.NoError(t, <-got)
+	})
+}
+
 func TestDotEnvWaitsForAPipeWithinItsContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".env")
 	require.NoError(t, syscall.Mkfifo(path, 0o600))

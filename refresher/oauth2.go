@@ -194,7 +194,7 @@ func (o *OAuth2) JWTBearer(conf *jwt.Config) reauth.Refresher {
 			conf.Scopes = union(given, more)
 			form, err := signed(ctx, &conf)
 			if err != nil {
-				return reauth.Token{}, mask.Err("no assertion: ", err, string(conf.PrivateKey))
+				return reauth.Token{}, mask.Err("no assertion: ", err) // the key is not in it, nor is it sent
 			}
 			return o.token(ctx, conf.TokenURL, form, grant{anonymous: true, idToken: conf.UseIDToken}, o.secrets(form))
 		})

@@ -55,6 +55,12 @@ func TestProgramErrorHasTheEndOfWhatItSaid(t *testing.T) {
 	assert.ErrorContains(t, err, "run: helper login")
 }
 
+func TestProgramErrorKeepsWhatItPrinted(t *testing.T) {
+	_, err := shell("echo an-opaque-value-2718; echo 'cannot store an-opaque-value-2718' >&2; exit 1").Refresh(t.Context(), reauth.Stale{})
+	require.ErrorContains(t, err, "cannot store")
+	assert.NotContains(t, err.Error(), "opaque-value")
+}
+
 // The test runs itself on a terminal, by script(1). A program in the background that
 // reads from there is stopped, and would be until the refresh times out.
 func TestProgramThatAsksOnTheTerminalFailsAtOnce(t *testing.T) {

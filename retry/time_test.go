@@ -195,6 +195,34 @@ func TestNoWaitOutlastsTheDeadline(t *testing.T) {
 	})
 }
 
+// A response that is not returned is read to its end, but not for longer than the caller
+// waits.
+func TestTheEndOfTheContextEndsTheReadingOfABody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		closed := make(chan struct{})
+		rt := &retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			time.AfterFunc(100*time.Millisecond, cancel)
+			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: hanging{closed}, Request: req}, nil
+		})}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example.com/", nil)
+		require.NoError(t, err)
+		start := time.Now()
+		resp, err := rt.RoundTrip(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, 100*time.Millisecond, time.Since(start))
+	})
+}
+
+// A hanging body has no end until it is closed.
+type hanging struct{ closed chan struct{} }
+
+func (h hanging) Read([]byte) (int, error) { <-h.closed; return 0, io.ErrClosedPipe }
+func (h hanging) Close() error             { close(h.closed); return nil }
+
 func TestTheEndOfTheContextEndsAWaitWithItsCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
