@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -200,10 +201,12 @@ func TestNoWaitOutlastsTheDeadline(t *testing.T) {
 func TestTheEndOfTheContextEndsTheReadingOfABody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		closed := make(chan struct{})
 		rt := &retry.Transport{MinWait: -1, Logger: discard, Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+			if err := req.Context().Err(); err != nil { // as a real one
+				return nil, err
+			}
 			time.AfterFunc(100*time.Millisecond, cancel)
-			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: hanging{closed}, Request: req}, nil
+			return &http.Response{StatusCode: 503, Header: http.Header{}, Body: &hanging{closed: make(chan struct{})}, Request: req}, nil
 		})}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://api.example.com/", nil)
 		require.NoError(t, err)
@@ -218,10 +221,13 @@ func TestTheEndOfTheContextEndsTheReadingOfABody(t *testing.T) {
 }
 
 // A hanging body has no end until it is closed.
-type hanging struct{ closed chan struct{} }
+type hanging struct {
+	closed chan struct{}
+	once   sync.Once
+}
 
-func (h hanging) Read([]byte) (int, error) { <-h.closed; return 0, io.ErrClosedPipe }
-func (h hanging) Close() error             { close(h.closed); return nil }
+func (h *hanging) Read([]byte) (int, error) { <-h.closed; return 0, io.ErrClosedPipe }
+func (h *hanging) Close() error             { h.once.Do(func() { close(h.closed) }); return nil }
 
 func TestTheEndOfTheContextEndsAWaitWithItsCause(t *testing.T) {
 	t.Parallel()
