@@ -42,7 +42,7 @@ func (o *OAuth2) post(ctx context.Context, address string, form url.Values, g gr
 		}
 		switch {
 		case !a.refusesClient() && (refused == nil || folded(a.code) != "invalidrequest"):
-			if style != anonymous {
+			if style != anonymous && o.style.Load() != style {
 				o.style.Store(style)
 			}
 			return a, nil

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 
@@ -262,4 +264,35 @@ func ExampleOAuth2_Discover_mcp() {
 	}
 	fmt.Println(resp.StatusCode, resp.Body.Close(), server.Requests()[0].Audience[0] == mcp.URL+"/mcp")
 	// Output: 200 <nil> true
+}
+
+// A workload of AKS: Microsoft Entra ID trusts the token that Kubernetes projects into
+// the pod (workload identity federation), in place of a secret.
+func ExampleOAuth2_workloadIdentity() {
+	server := reauthtest.NewIssuer() // https://login.microsoftonline.com/<tenant>/oauth2/v2.0/token
+	defer server.Close()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "azure-identity-token") // $AZURE_FEDERATED_TOKEN_FILE
+	if err := os.WriteFile(path, []byte("projected-token"), 0o600); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	projected := refresher.File(path)
+	issuer := &refresher.OAuth2{
+		Config: oauth2.Config{ClientID: "app", Endpoint: server.Endpoint(), Scopes: []string{"https://management.azure.com/.default"}},
+		ClientAssertion: func(ctx context.Context) (string, error) {
+			tok, err := projected.Refresh(ctx, reauth.Stale{})
+			return tok.AccessToken, err
+		},
+	}
+	cred := &reauth.Credential{Refresher: issuer.ClientCredentials()}
+	_, err = cred.Token(context.Background())
+	fmt.Println(server.Requests()[0].Auth, err)
+	// Output: private_key_jwt <nil>
 }

@@ -417,3 +417,17 @@ func TestNoRotatedFileCostsTheCallerA401(t *testing.T) {
 		require.True(t, o.Recovered())
 	}
 }
+
+func TestJSONFileExpiries(t *testing.T) {
+	want := time.Date(2033, 5, 18, 3, 33, 20, 0, time.UTC)
+	for _, name := range []string{"expires_at", "expiry_date", "expireTime", "expires_on", "expiry", "expiration"} {
+		for form, value := range map[string]string{
+			"seconds": "2000000000", "seconds in a string": `"2000000000"`, "milliseconds": "2000000000000", "RFC 3339": `"2033-05-18T03:33:20Z"`, "with a zone": `"2033-05-18T05:33:20+02:00"`,
+		} {
+			path := localFile(t, "token.json", `{"auth":{"access_token":"T1","`+name+`":`+value+`}}`)
+			tok, err := refresher.JSONFile(path, "/auth").Refresh(t.Context(), reauth.Stale{})
+			require.NoError(t, err)
+			assert.True(t, want.Equal(tok.Expiry), "%s in %s: %s", name, form, tok.Expiry)
+		}
+	}
+}
