@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Formats, vets, lints and tests every module of the repository. The end-to-end
-# tests start servers of Debian's: apt-get install docker-registry etcd-server.
+# tests start servers of Debian's: apt-get install chromium docker-registry etcd-server.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -26,11 +26,18 @@ type daemon struct {
 	heard chan struct{} // closed, and replaced, at each line
 }
 
-// startDaemon starts the program, and kills it at the end of the test.
-func startDaemon(t *testing.T, pkg, program string, args ...string) *daemon {
+// needs returns the path of a program that is in one of Debian's packages.
+func needs(t *testing.T, pkg, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
 	require.NoErrorf(t, err, "this test starts a real %s: apt-get install -y --no-install-recommends %s", program, pkg)
+	return path
+}
+
+// startDaemon starts the program, and kills it at the end of the test.
+func startDaemon(t *testing.T, pkg, program string, args ...string) *daemon {
+	t.Helper()
+	path := needs(t, pkg, program)
 	d := &daemon{cmd: exec.Command(path, args...), ended: make(chan struct{}), heard: make(chan struct{})}
 	d.cmd.Dir = t.TempDir()
 	d.cmd.Env = []string{"PATH=/usr/bin:/bin"} // REGISTRY_* and ETCD_* would change its settings
