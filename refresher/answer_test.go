@@ -330,6 +330,34 @@ func TestMachinesRecover(t *testing.T) {
 	}
 }
 
+// A server that says so in a 4xx is asked again as after a 503, but for a refresh token.
+func TestServerThatIsBusyInItsOwnWords(t *testing.T) {
+	for _, code := range []string{"temporarily_unavailable", "server_error", "slow_down", "ratelimited"} {
+		for _, grant := range append(oauthGrants(), oauthRefresh) {
+			t.Run(code+", "+grant.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					server := &oauthServer{answer: func(n int, _ *http.Request, _ url.Values) (*http.Response, error) {
+						if n < 3 {
+							return oauthError(400, code), nil
+						}
+						return oauthToken(n), nil
+					}}
+					_, err := grant.get(oauthApp(server)).Refresh(t.Context(), oauthHeld())
+					if grant.name != oauthRefresh.name {
+						require.NoError(t, err)
+						assert.Len(t, server.seen(), 3)
+						return
+					}
+					require.ErrorContains(t, err, code)
+					assert.False(t, reauth.IsPermanent(err))
+					assert.False(t, reauth.IsAnswerLost(err))
+					assert.Len(t, server.seen(), 1)
+				})
+			})
+		}
+	}
+}
+
 func TestRefreshInOfEntra(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := oauthApp(oauthAnswers(oauthSays(200, `{"access_token":"T1","expires_in":86400,"refresh_in":"43200"}`)))

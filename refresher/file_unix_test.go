@@ -52,6 +52,17 @@ func TestNoFileThatOthersMayWriteIsBelieved(t *testing.T) {
 	}
 }
 
+func TestDotEnvThatOthersMayWriteIsNotBelieved(t *testing.T) {
+	path := localFile(t, ".env", "KEY=key-1\n")
+	require.NoError(t, os.Chmod(path, 0o777)) // as all files on a mount of WSL or SMB
+	_, err := refresher.DotEnv(path, "KEY").Refresh(t.Context(), reauth.Stale{})
+	require.ErrorContains(t, err, "others may write it")
+	assert.ErrorContains(t, err, "umask=022")
+	require.NoError(t, os.Chmod(path, 0o644))
+	_, err = refresher.DotEnv(path, "KEY").Refresh(t.Context(), reauth.Stale{})
+	require.NoError(t, err)
+}
+
 // A link has the mode 0777 and means nothing by it: the file's counts.
 func TestNoLinksOwnModeCounts(t *testing.T) {
 	path := localFile(t, "token", "key-1")
