@@ -44,6 +44,9 @@ func newAnswer(resp *http.Response, body []byte, sent time.Time) *answer {
 		resp.Header = http.Header{}
 	}
 	a.code, a.description = a.members.refusal()
+	if a.code == strconv.Itoa(resp.StatusCode) { // which says nothing more
+		a.code = ""
+	}
 	if resp.StatusCode < 300 && word(a.members["error"]) == "" && a.members.hasToken(grantedMembers) {
 		a.code, a.description = "", "" // whatever a code beside a token means
 	}
@@ -227,8 +230,8 @@ func word(raw json.RawMessage) string {
 	return ""
 }
 
-// success reports whether a number says nothing, or repeats the status.
-func success(code int) bool { return code == 0 || code >= 200 && code < 600 }
+// success reports whether a number says that nothing is wrong.
+func success(code int) bool { return code == 0 || code >= 200 && code < 300 }
 
 // words returns the texts of an object that are not known, in the order of their names.
 func (o object) words(known string) (all string) {
@@ -265,7 +268,11 @@ func (a *answer) judge() refusal {
 		return passing
 	case a.members == nil: // a page, of whomever
 		return passing
-	case deadCodes[code], deadCodes[folded(a.description)], deadWords(a.code), deadWords(a.description):
+	case deadCodes[code]:
+		return deadLogin
+	case hopelessCodes[code] && code != "invalidrequest": // what may mean anything is told by its words
+		return hopeless
+	case deadCodes[folded(a.description)], deadWords(a.code), deadWords(a.description):
 		return deadLogin
 	case hopelessCodes[code]:
 		return hopeless
@@ -321,8 +328,8 @@ var (
 		"deleted_client", // Google
 	)
 
-	aboutRefreshToken = regexp.MustCompile(`(?i)refresh[ _-]?token|刷新令牌|session|grant`)
-	isDead            = regexp.MustCompile(`(?i)\b(expired|revoked|invalid|invalidated|unknown|reused|used|not[ _]found|does not exist|no longer valid|inactive|deleted|bad|rotated)\b|无效|过期|失效|撤销|不存在|已使用`)
+	aboutRefreshToken = regexp.MustCompile(`(?i)refresh[ _-]?token|刷新令牌`)
+	isDead            = regexp.MustCompile(`(?i)\b(expired|revoked|invalid|invalidated|unknown|reused|(already|been|was) used|not[ _]found|does not exist|no longer valid|inactive|deleted|rotated)\b|无效|过期|失效|撤销|不存在|已使用`)
 	isMissing         = regexp.MustCompile(`(?i)\b(missing|required|must be|parameter)\b|缺少|不能为空`)
 	unknownOne        = regexp.MustCompile(`(?i)missing or unknown|missing or invalid`)
 )
@@ -387,12 +394,18 @@ func (a *answer) refused(g grant, secrets []string) error {
 	return told
 }
 
+// aboutClient matches what an invalid_request says that misses the client's
+// authentication where it is looked for.
+var aboutClient = regexp.MustCompile(`(?i)client[ _-]?(id|secret|auth|credential)`)
+
 // refusesClient reports whether the server did not take the client's authentication,
 // which it looks at before the grant (RFC 6749 §5.2).
 func (a *answer) refusesClient() bool {
 	switch folded(a.code) {
 	case "invalidclient", "incorrectclientcredentials", "invalidclientid", "badclientsecret":
 		return true
+	case "invalidrequest":
+		return aboutClient.MatchString(a.description)
 	}
-	return a.StatusCode == http.StatusUnauthorized && word(a.members["error"]) == "" && !deadWords(a.code) && !deadWords(a.description)
+	return a.StatusCode == http.StatusUnauthorized && a.judge() != deadLogin
 }

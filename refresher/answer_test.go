@@ -259,6 +259,13 @@ func TestIssuersOfOtherLanguages(t *testing.T) {
 		"Slack":               {200, `{"ok":false,"error":"token_revoked"}`, "token_revoked", true},
 		"Salesforce":          {400, `{"error":"inactive_user","error_description":"user is inactive"}`, "user is inactive", true},
 		"GitHub, as a form":   {200, `error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired.`, "bad_refresh_token", true},
+		"invalid_request":     {400, `{"error":"invalid_request","error_description":"The refresh token is no longer valid"}`, "no longer valid", true},
+		"a wrong grant":       {400, `{"error":"unsupported_grant_type","error_description":"The grant refresh_token is unknown"}`, "unknown", false},
+		"a wrong scope":       {400, `{"error":"invalid_scope","error_description":"The scope is invalid for this refresh token"}`, "scope", false},
+		"a wrong client":      {401, `{"error":"invalid_client","error_description":"Refresh token of another client, which is unknown"}`, "client", false},
+		"a use":               {400, `{"message":"a refresh token is used with POST"}`, "POST", false},
+		"a status in a 200":   {200, `{"code":500,"msg":"try later"}`, "500 (try later)", false},
+		"a 401 in a 200":      {200, `{"code":401,"msg":"refresh_token 无效"}`, "无效", true},
 		"a missing parameter": {400, `{"message":"refresh_token is a required parameter"}`, "required parameter", false},
 		"HubSpot, busy":       {429, `{"status":"error","message":"You have reached your ten_secondly limit.","errorType":"RATE_LIMIT"}`, "limit", false},
 		"Firebase, quota":     {400, `{"error":{"code":400,"message":"QUOTA_EXCEEDED","status":"RESOURCE_EXHAUSTED"}}`, "QUOTA_EXCEEDED", false},
@@ -270,8 +277,11 @@ func TestIssuersOfOtherLanguages(t *testing.T) {
 				_, err := oauthApp(server).Refresh(t.Context(), oauthHeld())
 				require.Error(t, err)
 				assert.Equal(t, tt.dead, reauth.IsLoginEnded(err), err)
+				assert.False(t, reauth.IsAnswerLost(err), "the answer is there")
 				assert.ErrorContains(t, err, tt.says)
-				assert.Len(t, server.seen(), 1)
+				if name != "a wrong client" {
+					assert.Len(t, server.seen(), 1)
+				}
 				var refused *oauth2.RetrieveError
 				require.ErrorAs(t, err, &refused)
 				assert.Equal(t, tt.body, string(refused.Body))

@@ -170,6 +170,12 @@ func TestAuthStyleFoundOut(t *testing.T) {
 		"a 401 with a page": func() *http.Response {
 			return oauthAnswer(401, "<html>Unauthorized</html>", "Content-Type", "text/html")
 		},
+		"Spring's": func() *http.Response {
+			return oauthAnswer(401, `{"error":"unauthorized","error_description":"Full authentication is required to access this resource"}`)
+		},
+		"no client_id in the body": func() *http.Response {
+			return oauthAnswer(400, `{"error":"invalid_request","error_description":"Missing parameter: client_id"}`)
+		},
 		"GitHub's, within a 200": func() *http.Response { return oauthError(200, "incorrect_client_credentials") },
 	} {
 		for _, wantsHeader := range []bool{true, false} {
