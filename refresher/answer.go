@@ -172,8 +172,11 @@ func (a *answer) granted(tok reauth.Token, g grant, sent string, secrets []strin
 	if !g.once && !g.login || tok.RefreshToken == sent { // none is new
 		tok.RefreshToken = ""
 	}
-	if tok.RefreshToken != "" && g.once {
-		return tok, nil // the Credential keeps it, and says what is wrong with the other
+	if tok.RefreshToken != "" && g.once { // the Credential keeps it, and says what is wrong with the other
+		if valid, err := checked(tok); err == nil {
+			tok = valid
+		}
+		return tok, nil
 	}
 	if !a.ok() || tok.AccessToken == "" {
 		return reauth.Token{}, a.refused(g, secrets)
