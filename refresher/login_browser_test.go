@@ -2,9 +2,6 @@ package refresher_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,76 +18,18 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/reauthtest"
 	"github.com/reauth-go/reauth/refresher"
 )
 
-// An authServer is an authorization server that asks the user nothing, and verifies what
-// RFC 6749, 7636, 8252 and 9207 have it verify. It is simulated.
-type authServer struct {
-	*httptest.Server
-	iss     bool // it says who it is
-	deny    bool
-	codes   map[string]url.Values // by code, the authorization request
-	revoked []url.Values
-}
-
-func newAuthServer(t *testing.T) *authServer {
-	s := &authServer{iss: true, codes: map[string]url.Values{}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"issuer": s.URL, "authorization_endpoint": s.URL + "/authorize", "token_endpoint": s.URL + "/token",
-			"device_authorization_endpoint": s.URL + "/device", "revocation_endpoint": s.URL + "/revoke",
-			"token_endpoint_auth_methods_supported":          []string{"client_secret_post"},
-			"authorization_response_iss_parameter_supported": true,
-		})
-	})
-	mux.HandleFunc("GET /authorize", func(w http.ResponseWriter, r *http.Request) {
-		q := r.URL.Query()
-		back, err := url.Parse(q.Get("redirect_uri"))
-		if err != nil || q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || len(q.Get("code_challenge")) != 43 || q.Get("client_id") != "app" {
-			http.Error(w, "bad request", http.StatusBadRequest)
-			return
-		}
-		answer := url.Values{"state": {q.Get("state")}}
-		if s.iss {
-			answer.Set("iss", s.URL)
-		}
-		if s.deny {
-			answer.Set("error", "access_denied")
-		} else {
-			code := fmt.Sprint("code-", len(s.codes))
-			s.codes[code] = q
-			answer.Set("code", code)
-		}
-		back.RawQuery = answer.Encode()
-		http.Redirect(w, r, back.String(), http.StatusFound)
-	})
-	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
-		code := r.PostFormValue("code")
-		began, ok := s.codes[code]
-		delete(s.codes, code)
-		sum := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
-		if !ok || r.PostFormValue("redirect_uri") != began.Get("redirect_uri") || base64.RawURLEncoding.EncodeToString(sum[:]) != began.Get("code_challenge") {
-			w.WriteHeader(http.StatusBadRequest)
-			_, _ = io.WriteString(w, `{"error":"invalid_grant"}`)
-			return
-		}
-		_, _ = io.WriteString(w, `{"access_token":"T1","refresh_token":"R1","expires_in":3600}`)
-	})
-	mux.HandleFunc("POST /revoke", func(w http.ResponseWriter, r *http.Request) {
-		_ = r.ParseForm()
-		s.revoked = append(s.revoked, r.PostForm)
-	})
-	s.Server = httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	return s
-}
-
-func (s *authServer) app(t *testing.T) *refresher.OAuth2 {
+// newIssuer returns an issuer whose user agrees at once, and a client of it.
+func newIssuer(t *testing.T) (*reauthtest.Issuer, *refresher.OAuth2) {
+	i := reauthtest.NewIssuer()
+	t.Cleanup(i.Close)
+	i.SetRotate(true)
 	o := &refresher.OAuth2{Config: oauth2.Config{ClientID: "app", Scopes: []string{"a", "b"}}}
-	require.NoError(t, o.Discover(t.Context(), s.URL))
-	return o
+	require.NoError(t, o.Discover(t.Context(), i.Issuer()))
+	return i, o
 }
 
 // browse does as a browser, and returns the page where it ended.
@@ -106,8 +45,7 @@ func browse(t *testing.T, address string) (status int, page string, end *url.URL
 func TestBrowserLogin(t *testing.T) {
 	for name, redirect := range map[string]string{"the default": "", "another path": "http://localhost/back", "no path": "http://127.0.0.1"} {
 		t.Run(name, func(t *testing.T) {
-			s := newAuthServer(t)
-			o := s.app(t)
+			i, o := newIssuer(t)
 			o.Config.RedirectURL = redirect
 			o.Params = url.Values{"resource": {"https://api.example/"}}
 			pages := make(chan string, 1)
@@ -124,7 +62,8 @@ func TestBrowserLogin(t *testing.T) {
 				return nil
 			})
 			require.NoError(t, err)
-			assert.Equal(t, []string{"T1", "R1"}, []string{tok.AccessToken, tok.RefreshToken})
+			assert.True(t, i.Valid(tok.AccessToken))
+			assert.NotEmpty(t, tok.RefreshToken)
 			assert.Contains(t, <-pages, "You may close this page.")
 		})
 	}
@@ -152,10 +91,9 @@ func backWith(back *url.URL, query url.Values) string {
 
 // Any page that the browser shows can make requests to the loopback address.
 func TestBrowserLoginTakesOneCallbackOfItsOwn(t *testing.T) {
-	s := newAuthServer(t)
-	o := s.app(t)
+	i, o := newIssuer(t)
 	_, err := tryLogin(t, o, func(back *url.URL, state string) {
-		good := url.Values{"state": {state}, "code": {"unknown"}, "iss": {s.URL}}
+		good := url.Values{"state": {state}, "code": {"unknown"}, "iss": {i.Issuer()}}
 		status, _, _ := browse(t, backWith(back, url.Values{"state": {"another"}, "code": {"evil"}}))
 		assert.Equal(t, http.StatusBadRequest, status)
 		status, _, _ = browse(t, backWith(back, url.Values{"code": {"evil"}}))
@@ -186,8 +124,7 @@ func TestBrowserLoginTakesOneCallbackOfItsOwn(t *testing.T) {
 }
 
 func TestBrowserLoginOfAnotherIssuer(t *testing.T) {
-	s := newAuthServer(t)
-	o := s.app(t)
+	_, o := newIssuer(t)
 	_, err := tryLogin(t, o, func(back *url.URL, state string) {
 		_, page, _ := browse(t, backWith(back, url.Values{"state": {state}, "code": {"c"}, "iss": {"https://evil.example"}}))
 		assert.Contains(t, page, "failed")
@@ -200,19 +137,15 @@ func TestBrowserLoginOfAnotherIssuer(t *testing.T) {
 }
 
 func TestBrowserLoginThatIsDenied(t *testing.T) {
-	s := newAuthServer(t)
-	s.deny = true
-	o := s.app(t)
-	_, err := o.BrowserLogin(t.Context(), func(address string) error {
-		go browse(t, address)
-		return nil
+	i, o := newIssuer(t)
+	_, err := tryLogin(t, o, func(back *url.URL, state string) {
+		browse(t, backWith(back, url.Values{"state": {state}, "error": {"access_denied"}, "iss": {i.Issuer()}}))
 	})
 	require.EqualError(t, err, "browser login: the authorization endpoint answered access_denied")
 }
 
 func TestBrowserLoginEndsWithItsContextAndLeavesNoListener(t *testing.T) {
-	s := newAuthServer(t)
-	o := s.app(t)
+	_, o := newIssuer(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("the user has gone")
 	var back *url.URL
@@ -251,14 +184,15 @@ func TestExchange(t *testing.T) {
 }
 
 func TestRevoke(t *testing.T) {
-	s := newAuthServer(t)
-	o := s.app(t)
+	server := &oauthServer{answer: func(int, *http.Request, url.Values) (*http.Response, error) { return oauthAnswer(200, ""), nil }}
+	o := oauthApp(server)
+	o.Config.ClientSecret, o.RevocationURL = "", "https://issuer.example/revoke"
 	require.NoError(t, o.Revoke(t.Context(), reauth.Token{AccessToken: "T1", RefreshToken: "R1"}))
 	require.NoError(t, o.Revoke(t.Context(), reauth.Token{AccessToken: "T1"}))
 	require.NoError(t, o.Revoke(t.Context(), reauth.Token{}))
-	require.Len(t, s.revoked, 2)
-	assert.Equal(t, url.Values{"token": {"R1"}, "token_type_hint": {"refresh_token"}, "client_id": {"app"}}, s.revoked[0])
-	assert.Equal(t, url.Values{"token": {"T1"}, "token_type_hint": {"access_token"}, "client_id": {"app"}}, s.revoked[1])
+	require.Len(t, server.seen(), 2)
+	assert.Equal(t, url.Values{"token": {"R1"}, "token_type_hint": {"refresh_token"}, "client_id": {"app"}}, server.seen()[0].form)
+	assert.Equal(t, url.Values{"token": {"T1"}, "token_type_hint": {"access_token"}, "client_id": {"app"}}, server.seen()[1].form)
 
 	o = oauthApp(oauthAnswers(oauthSays(400, `{"error":"unsupported_token_type"}`)))
 	require.ErrorContains(t, o.Revoke(t.Context(), reauth.Token{AccessToken: "T1"}), "RevocationURL")
@@ -267,16 +201,20 @@ func TestRevoke(t *testing.T) {
 }
 
 func TestDiscover(t *testing.T) {
-	s := newAuthServer(t)
-	o := s.app(t)
-	assert.Equal(t, oauth2.Endpoint{
-		AuthURL: s.URL + "/authorize", TokenURL: s.URL + "/token", DeviceAuthURL: s.URL + "/device", AuthStyle: oauth2.AuthStyleInParams,
-	}, o.Config.Endpoint)
-	assert.Equal(t, s.URL+"/revoke", o.RevocationURL)
-	assert.Equal(t, s.URL, o.Issuer)
+	i, o := newIssuer(t)
+	assert.Equal(t, i.Endpoint(), o.Config.Endpoint)
+	assert.Equal(t, i.RevocationURL(), o.RevocationURL)
+	assert.Equal(t, i.Issuer(), o.Issuer)
+
+	post := oauthApp(nil)
+	post.Base = &jsonServer{answer: func(int, *http.Request, map[string]any) (*http.Response, error) {
+		return oauthAnswer(200, `{"issuer":"https://issuer.example","token_endpoint":"https://issuer.example/token","token_endpoint_auth_methods_supported":["client_secret_post"]}`), nil
+	}}
+	require.NoError(t, post.Discover(t.Context(), "https://issuer.example"))
+	assert.Equal(t, oauth2.AuthStyleInParams, post.Config.Endpoint.AuthStyle)
 
 	set := &refresher.OAuth2{Config: oauth2.Config{Endpoint: oauth2.Endpoint{TokenURL: "https://mine.example/token", AuthStyle: oauth2.AuthStyleInHeader}}}
-	require.NoError(t, set.Discover(t.Context(), s.URL))
+	require.NoError(t, set.Discover(t.Context(), i.Issuer()))
 	assert.Equal(t, "https://mine.example/token", set.Config.Endpoint.TokenURL, "what is set stays")
 	assert.Equal(t, oauth2.AuthStyleInHeader, set.Config.Endpoint.AuthStyle)
 }
@@ -325,18 +263,18 @@ func TestDiscoverBelievesNobodyElse(t *testing.T) {
 
 // A protected resource, as an MCP server, says in its challenge where its metadata is.
 func TestDiscoverFromAResource(t *testing.T) {
-	s := newAuthServer(t)
+	i, _ := newIssuer(t)
 	mux := http.NewServeMux()
 	resource := httptest.NewServer(mux)
 	defer resource.Close()
 	mux.HandleFunc("GET /.well-known/oauth-protected-resource/mcp", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = fmt.Fprintf(w, `{"resource":%q,"authorization_servers":[%q]}`, resource.URL+"/mcp", s.URL)
+		_, _ = fmt.Fprintf(w, `{"resource":%q,"authorization_servers":[%q]}`, resource.URL+"/mcp", i.Issuer())
 	})
 	h := http.Header{"Www-Authenticate": {`Bearer resource_metadata="` + resource.URL + `/.well-known/oauth-protected-resource/mcp"`}}
 	challenge := reauth.ParseChallenges(h)[0]
 	o := &refresher.OAuth2{Config: oauth2.Config{ClientID: "app"}}
 	require.NoError(t, o.Discover(t.Context(), challenge.Params["resource_metadata"]))
-	assert.Equal(t, s.URL+"/token", o.Config.Endpoint.TokenURL)
+	assert.Equal(t, i.URL(), o.Config.Endpoint.TokenURL)
 	assert.Equal(t, resource.URL+"/mcp", o.Params.Get("resource"))
 	require.Error(t, o.Discover(t.Context(), resource.URL+"/.well-known/oauth-protected-resource"))
 }
