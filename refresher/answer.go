@@ -355,32 +355,12 @@ func (a *answer) refused(g grant, secrets []string) error {
 	if d := mask.Text(a.description, 150, secrets...); d != "" && d != a.code {
 		b.WriteString(" (" + d + ")")
 	}
-	what := a.judge()
-	switch {
-	case a.StatusCode >= 300 && a.StatusCode < 400:
-		b.WriteString(", a redirect to " + shownURL(a.Header.Get("Location")) + " that is not followed: set TokenURL to where it leads")
-	case a.refusesClient(), folded(a.code) == "unauthorizedclient":
-		b.WriteString(": check ClientID, ClientSecret, and whether the server wants them in the body (AuthStyle)")
-	case what == deadLogin && g.once && g.login:
-		b.WriteString(": the code has expired or was used, begin again")
-	case what == deadLogin && g.once:
-		b.WriteString(": the refresh token has expired, was revoked, or was used by another")
-		if !g.lostAt.IsZero() {
-			fmt.Fprintf(&b, "; the answer to the refresh of %s was lost, and with it, most likely, the refresh token in it",
-				g.lostAt.UTC().Format(time.RFC3339))
-		}
-	case a.ok():
-		missing := "access_token"
-		if g.idToken {
-			missing = idMembers[0]
-		}
-		b.WriteString(" without an " + missing + ": see that TokenURL is the token endpoint, and which scopes it needs")
-	}
+	b.WriteString(a.advice(g))
 	told := error(mask.WithText(b.String(), refused))
 	if a.cause != nil {
 		told = mask.WithText(b.String(), a.cause)
 	}
-	switch {
+	switch what := a.judge(); {
 	case g.permanent != nil && g.permanent(refused):
 		return reauth.Permanent(told)
 	case !g.once: // a machine's next request is a new one
@@ -395,6 +375,28 @@ func (a *answer) refused(g grant, secrets []string) error {
 		return again{told, wait}
 	}
 	return told
+}
+
+// advice returns what the reader of an error may do.
+func (a *answer) advice(g grant) string {
+	switch dead := a.judge() == deadLogin && g.once; {
+	case a.StatusCode >= 300 && a.StatusCode < 400:
+		return ", a redirect to " + shownURL(a.Header.Get("Location")) + " that is not followed: set TokenURL to where it leads"
+	case (a.refusesClient() || folded(a.code) == "unauthorizedclient") && !g.foreign:
+		return ": check ClientID, ClientSecret, and whether the server wants them in the body (AuthStyle)"
+	case dead && g.login:
+		return ": the code has expired or was used, begin again"
+	case dead && !g.lostAt.IsZero():
+		return ": the refresh token has expired, was revoked, or was used by another; the answer to the refresh of " +
+			g.lostAt.UTC().Format(time.RFC3339) + " was lost, and with it, most likely, the refresh token in it"
+	case dead:
+		return ": the refresh token has expired, was revoked, or was used by another"
+	case a.ok() && g.idToken:
+		return " without an id_token: ask for the scope openid, and see that TokenURL is the token endpoint"
+	case a.ok():
+		return " without an access_token: see that this is the token endpoint"
+	}
+	return ""
 }
 
 // aboutClient matches what an invalid_request says that misses the client's

@@ -51,7 +51,8 @@ func (h *HTTP) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, e
 	if h.Request == nil {
 		return reauth.Token{}, reauth.Permanent(errors.New("refresher.HTTP has no Request"))
 	}
-	g := grant{once: stale.Token.RefreshToken != "", lostAt: stale.AnswerLostAt, permanent: h.Permanent}
+	g := grant{once: stale.Token.RefreshToken != "", lostAt: stale.AnswerLostAt, permanent: h.Permanent, foreign: true}
+	g.login = !g.once // whatever a refresh token it brings is kept
 	if err := doubt(stale, h.Reuse); g.once && err != nil {
 		return reauth.Token{}, err
 	}
@@ -73,7 +74,6 @@ func (h *HTTP) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, e
 		return reauth.Token{}, e.failed(err, g, secrets)
 	}
 	if h.Token == nil || !a.ok() {
-		g.login = true
 		return a.granted(a.token(grantedMembers), g, stale.Token.RefreshToken, secrets)
 	}
 	tok, err := h.Token(a.Response, a.body)
@@ -84,7 +84,6 @@ func (h *HTTP) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, e
 		}
 		return reauth.Token{}, told
 	}
-	g.login = true
 	return a.granted(tok, g, stale.Token.RefreshToken, secrets)
 }
 

@@ -107,6 +107,9 @@ func TestHTTPRefreshToken(t *testing.T) {
 				require.Error(t, err)
 				assert.Equal(t, tt.lost, reauth.IsAnswerLost(err))
 				assert.Equal(t, tt.ended, reauth.IsLoginEnded(err))
+				if tt.ended {
+					assert.ErrorContains(t, err, "the refresh token has expired, was revoked, or was used by another")
+				}
 				assert.Len(t, server.seen(), tt.sends)
 			})
 		})
@@ -260,6 +263,7 @@ func TestGitHubApp(t *testing.T) {
 		}
 		_, err = g.Refresh(t.Context(), reauth.Stale{})
 		require.ErrorContains(t, err, "'Issued at' claim")
+		assert.NotContains(t, err.Error(), "ClientSecret", "it has none")
 		assert.False(t, reauth.IsPermanent(err), "a wrong clock is set right")
 		g.PrivateKey = []byte("the-key")
 		_, err = g.Refresh(t.Context(), reauth.Stale{})

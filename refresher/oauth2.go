@@ -250,6 +250,7 @@ type grant struct {
 	scoped    bool                             // it may ask for scopes
 	anonymous bool                             // the client does not authenticate itself
 	idToken   bool                             // the id_token is wanted
+	foreign   bool                             // its protocol is not OAuth 2.0
 	permanent func(*oauth2.RetrieveError) bool // nil, or OAuth2.Permanent
 }
 
