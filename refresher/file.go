@@ -8,7 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/reauth-go/reauth"
@@ -62,8 +62,12 @@ type file struct {
 	find  func(data []byte, modified time.Time) (reauth.Token, error)
 	pipes bool // it may be a named pipe
 
-	mu   sync.Mutex
-	seen fs.FileInfo // of the content that was read last; guarded by mu, as all below
+	last atomic.Pointer[found] // nil: read it
+}
+
+// A found is what a file had when it was read.
+type found struct {
+	info fs.FileInfo
 	tok  reauth.Token
 	err  error
 }
@@ -89,24 +93,22 @@ func (f *file) read(ctx context.Context) (reauth.Token, error) {
 	if !info.Mode().IsRegular() && !pipe {
 		return reauth.Token{}, fmt.Errorf("file %s: it is no regular file", f.path)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.seen != nil && unchanged(f.seen, info) {
-		return f.tok, f.err
+	if last := f.last.Load(); last != nil && unchanged(last.info, info) {
+		return last.tok, last.err
 	}
-	f.seen = nil
 	began := time.Now()
 	data, info, err := f.content(ctx, pipe)
 	if err != nil {
 		return reauth.Token{}, err
 	}
-	if f.tok, f.err = f.find(data, info.ModTime()); f.err != nil {
-		f.err = fmt.Errorf("file %s: %w", f.path, f.err)
+	now := &found{info: info}
+	if now.tok, now.err = f.find(data, info.ModTime()); now.err != nil {
+		now.err = fmt.Errorf("file %s: %w", f.path, now.err)
 	}
 	if at, ok := changed(info); ok && !pipe && began.Sub(at) > timestampStep {
-		f.seen = info
+		f.last.Store(now)
 	}
-	return f.tok, f.err
+	return now.tok, now.err
 }
 
 // timestampStep is longer than what two changes of a file may be apart and have the same
