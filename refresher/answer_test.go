@@ -310,14 +310,22 @@ func TestPermanentOfTheCaller(t *testing.T) {
 }
 
 func TestMachinesRecover(t *testing.T) {
-	for _, code := range []string{"invalid_client", "invalid_grant", "unauthorized_client", "AADSTS7000215"} {
+	for name, body := range map[string]string{
+		"invalid_client": `{"error":"invalid_client"}`,
+		"invalid_grant":  `{"error":"invalid_grant"}`,
+		"Entra, a secret that has been replaced": `{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided. ` +
+			`Ensure the secret being sent in the request is the client secret value.","error_codes":[7000215],"trace_id":"t","correlation_id":"c"}`,
+		"Entra, an application that is new": `{"error":"unauthorized_client","error_description":"AADSTS700016: Application with identifier 'app' ` +
+			`was not found in the directory.","error_codes":[700016],"trace_id":"t","correlation_id":"c"}`,
+		"Google, a clock that is wrong": `{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."}`,
+	} {
 		for _, grant := range oauthGrants() {
-			t.Run(code+", "+grant.name, func(t *testing.T) {
+			t.Run(name+", "+grant.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					down := true
 					server := &oauthServer{answer: func(n int, _ *http.Request, _ url.Values) (*http.Response, error) {
 						if down {
-							return oauthError(401, code), nil
+							return oauthAnswer(401, body), nil
 						}
 						return oauthToken(n), nil
 					}}
