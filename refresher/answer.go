@@ -172,7 +172,7 @@ func (a *answer) granted(tok reauth.Token, g grant, sent string, secrets []strin
 	if !g.once && !g.login || tok.RefreshToken == sent { // none is new
 		tok.RefreshToken = ""
 	}
-	if tok.RefreshToken != "" && g.once { // the Credential keeps it, and says what is wrong with the other
+	if tok.RefreshToken != "" && g.once && a.StatusCode < 300 { // the Credential keeps it, and says what is wrong with the other
 		if valid, err := checked(tok); err == nil {
 			tok = valid
 		}

@@ -86,9 +86,11 @@ func TestRefreshTokenThatArrivedIsNeverThrownAway(t *testing.T) {
 }
 
 func TestRefreshTokenThatDidNotChangeIsNotNew(t *testing.T) {
-	server := oauthAnswers(oauthSays(400, `{"error":"invalid_scope","refresh_token":"R0"}`))
-	_, err := oauthApp(server).Refresh(t.Context(), oauthHeld())
-	require.ErrorContains(t, err, "invalid_scope")
+	for _, echo := range []string{oauthHeld().Token.RefreshToken, "what a 400 says is none"} {
+		server := oauthAnswers(oauthSays(400, `{"error":"invalid_scope","refresh_token":"`+echo+`"}`))
+		_, err := oauthApp(server).Refresh(t.Context(), oauthHeld())
+		require.ErrorContains(t, err, "invalid_scope")
+	}
 }
 
 func TestAnswersThatMayHaveUsedTheRefreshTokenUp(t *testing.T) {

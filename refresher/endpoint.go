@@ -168,7 +168,10 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body, resp.ContentLength = http.NoBody, 0
 	e.answer = newAnswer(resp, body, sent)
-	return resp, nil
+	shown := *resp // without a Location, which http.Client would parse, and fail at
+	shown.Header = resp.Header.Clone()
+	shown.Header.Del("Location")
+	return &shown, nil
 }
 
 // isUnsent reports whether there was no connection to send anything on: a dial or a
