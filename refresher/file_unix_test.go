@@ -234,12 +234,10 @@ func TestDotEnvJudgesTheFileThatItReads(t *testing.T) {
 	localWithin(t, time.Minute, func() {
 		var w *os.File
 		var err error
-		for { // until it is read, which a writer that does not wait sees
-			if w, err = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
+		assert.Eventually(t, func() bool { // a writer that does not wait fails until there is a reader
+			w, err = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+			return err == nil
+		}, time.Minute, time.Millisecond)
 		assert.NoError(t, os.Rename(path, moved))
 		assert.NoError(t, os.WriteFile(path, []byte("KEY=key-of-another\n"), 0o600))
 		assert.NoError(t, os.Chmod(path, 0o666))
