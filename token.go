@@ -51,8 +51,9 @@ var boundTypes = []string{"dpop", "mac", "pop"}
 
 // Validate reports why the token cannot be sent: the access token is empty, longer
 // than 64 KiB, begins or ends with white space, has a control character, or is
-// Placeholder; or the type is one for which each request is signed, as DPoP. The error names the problem and never the token. A
-// Credential validates every token that it is given.
+// Placeholder; or the type is one for which each request is signed, such as DPoP.
+// The error names the problem and never the token. A Credential validates every
+// token that it is given.
 func (t Token) Validate() error {
 	s := t.AccessToken
 	switch {

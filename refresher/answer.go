@@ -105,9 +105,9 @@ func (a *answer) lost() bool {
 	return a.ok() && !a.members.hasToken(grantedMembers)
 }
 
-// What the objects are called that hold a token in an answer, by GitLab-like envelopes,
-// Slack (authed_user) and Cognito; others are looked into after these.
-var envelopes = []string{"data", "authed_user", "result", "response", "AuthenticationResult"}
+// envelopes are what the objects are called that hold a token in an answer, the last two
+// by Slack and Cognito. Objects of other names are looked into after these.
+var envelopes = []string{"data", "result", "response", "authed_user", "AuthenticationResult"}
 
 // nested returns the objects of o that may hold a token: itself first.
 func (o object) nested() []object {
@@ -146,15 +146,8 @@ func (a *answer) token(names []string) (tok reauth.Token) {
 		if names[0] == idMembers[0] {
 			break // the lifetime is the access token's
 		}
-		for _, name := range lifetimeMembers {
-			if life, ok := seconds(o[name]); ok && tok.Expiry.IsZero() {
-				tok.Expiry = a.sent.Add(life)
-			}
-		}
-		for _, name := range expiryMembers {
-			if when, ok := moment(o[name]); ok && tok.Expiry.IsZero() {
-				tok.Expiry = when
-			}
+		if tok.Expiry = o.expiryAfter(a.sent); tok.Expiry.IsZero() { // on our clock, if it says so
+			tok.Expiry = o.expiryTime()
 		}
 		if ahead, ok := seconds(o["refresh_in"]); ok { // Microsoft Entra ID
 			tok.RefreshAt = a.sent.Add(ahead)
@@ -289,8 +282,10 @@ func folded(code string) string {
 	if i := strings.LastIndexByte(code, '#'); i >= 0 { // Cognito: com.amazon…#NotAuthorizedException
 		code = code[i+1:]
 	}
-	return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "", ".", "").Replace(code))
+	return strings.ToLower(separators.Replace(code))
 }
+
+var separators = strings.NewReplacer("_", "", "-", "", " ", "", ".", "")
 
 func codes(all ...string) map[string]bool {
 	set := map[string]bool{}

@@ -112,18 +112,31 @@ func parseMembers(members object, at time.Time) (reauth.Token, error) {
 
 // expiry returns when the token in o expires, or the zero Time. A lifetime in seconds
 // counts from at.
-func (o object) expiry(at time.Time) (expiry time.Time) {
+func (o object) expiry(at time.Time) time.Time {
+	if when := o.expiryTime(); !when.IsZero() {
+		return when
+	}
+	return o.expiryAfter(at)
+}
+
+// expiryTime returns the expiry by the issuer's clock, or the zero Time.
+func (o object) expiryTime() time.Time {
 	for _, name := range expiryMembers {
-		if when, ok := moment(o[name]); ok && expiry.IsZero() {
-			expiry = when
+		if when, ok := moment(o[name]); ok {
+			return when
 		}
 	}
+	return time.Time{}
+}
+
+// expiryAfter returns the expiry by a lifetime that counts from at, or the zero Time.
+func (o object) expiryAfter(at time.Time) time.Time {
 	for _, name := range lifetimeMembers {
-		if life, ok := seconds(o[name]); ok && expiry.IsZero() {
-			expiry = at.Add(life)
+		if life, ok := seconds(o[name]); ok {
+			return at.Add(life)
 		}
 	}
-	return expiry
+	return time.Time{}
 }
 
 // notJSON describes an error of encoding/json, which may repeat what it read.
