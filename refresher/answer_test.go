@@ -147,6 +147,8 @@ func TestAnswerLostAsHTTPTraceSawIt(t *testing.T) {
 		"written, then reset":                  {writing, errors.New("connection reset by peer"), true},
 		"nothing was seen, a dial failed":      {nothing, dial, false},
 		"nothing was seen, a handshake failed": {nothing, handshake, false},
+		"nothing was seen, an alert of one":    {nothing, &net.OpError{Op: "remote error", Err: errors.New("tls: handshake failure")}, false},
+		"nothing was seen, an alert later":     {nothing, &net.OpError{Op: "remote error", Err: errors.New("tls: bad record MAC")}, true},
 		"nothing was seen, no TLS there":       {nothing, tls.RecordHeaderError{Msg: "not TLS"}, false},
 		"nothing was seen, a strange error":    {nothing, io.ErrUnexpectedEOF, true},
 		"nothing was seen, a timeout":          {nothing, context.DeadlineExceeded, true},

@@ -179,10 +179,9 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 func isUnsent(err error) bool {
 	var op *net.OpError
 	var certificate *tls.CertificateVerificationError
-	var alert tls.AlertError
 	var header tls.RecordHeaderError
-	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || op.Op == "remote error") ||
-		errors.As(err, &certificate) || errors.As(err, &alert) || errors.As(err, &header) || strings.Contains(err.Error(), "TLS handshake")
+	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") ||
+		errors.As(err, &certificate) || errors.As(err, &header) || strings.Contains(err.Error(), "handshake")
 }
 
 // again decides whether the request is sent once more.
