@@ -274,3 +274,38 @@ func ExampleAPI_SetHeader() {
 	show(client.Get(api.URL()))
 	// Output: 200 OK ""
 }
+
+// A server that says it in words of its own.
+func ExampleAPI_SetRejection() {
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	api := reauthtest.NewAPI(issuer, nil)
+	defer api.Close()
+	api.SetRejection(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, `{"error":{"message":"无效的令牌 (request id: 20260219)","type":"new_api_error"}}`)
+	}))
+
+	resp, err := http.Get(api.URL())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	fmt.Println(resp.StatusCode, string(body), err)
+	// Output: 401 {"error":{"message":"无效的令牌 (request id: 20260219)","type":"new_api_error"}} <nil>
+}
+
+// What the issuer was asked for.
+func ExampleIssuer_Requests() {
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	if _, err := issuer.Refresh(context.Background(), reauth.Stale{}); err != nil {
+		fmt.Println(err)
+	}
+	for _, r := range issuer.Requests() {
+		fmt.Println(r.Grant, r.Auth, r.Status)
+	}
+	// Output: client_credentials none 200
+}

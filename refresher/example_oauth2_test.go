@@ -296,3 +296,25 @@ func ExampleOAuth2_workloadIdentity() {
 	fmt.Println(server.Requests()[0].Auth, err)
 	// Output: private_key_jwt <nil>
 }
+
+// To log out is to tell the issuer and to forget.
+func ExampleOAuth2_Revoke() {
+	server := reauthtest.NewIssuer()
+	defer server.Close()
+	server.SetRotate(true)
+	ctx := context.Background()
+	issuer := &refresher.OAuth2{
+		Config:        oauth2.Config{ClientID: "app", Endpoint: server.Endpoint(), RedirectURL: "http://127.0.0.1/callback"},
+		RevocationURL: server.RevocationURL(),
+	}
+	cred := &reauth.Credential{Refresher: issuer}
+	tok, err := server.Refresh(ctx, reauth.Stale{}) // of the login; or of Exchange, with a code
+	if err == nil {
+		err = cred.Set(ctx, tok)
+	}
+
+	tok, _ = cred.Current()
+	err = errors.Join(err, issuer.Revoke(ctx, tok), cred.Clear(ctx))
+	fmt.Println(server.Valid(tok.AccessToken), err)
+	// Output: false <nil>
+}

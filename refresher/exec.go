@@ -119,8 +119,8 @@ func withWords(err error, said string) error {
 	return fmt.Errorf("%w: %s", err, said)
 }
 
-// run runs the program and returns its standard output, and the end of what it said, which is safe to
-// log.
+// run runs the program and returns its standard output, and the end of what it said,
+// which is safe to log.
 func (p *Program) run(ctx context.Context, stale reauth.Stale) (out []byte, said string, err error) {
 	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
 	cmd.Dir = p.Dir

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/reauth-go/reauth"
@@ -77,4 +78,28 @@ func ExampleTransport_idempotencyKey() {
 	defer resp.Body.Close()
 	_, _ = io.Copy(os.Stdout, resp.Body)
 	// Output: charged once: order-4711
+}
+
+// A completion is worth to be asked for again, and costs twice at worst.
+func ExampleTransport_repeatable() {
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	api := reauthtest.NewAPI(issuer, nil)
+	defer api.Close()
+	api.Next(reauthtest.Respond(529, `{"type":"overloaded_error"}`))
+	client := &http.Client{Transport: &retry.Transport{
+		Base: &reauth.Transport{Credential: &reauth.Credential{Refresher: issuer}},
+		Repeatable: func(req *http.Request) bool {
+			return retry.Idempotent(req) || strings.HasSuffix(req.URL.Path, "/messages")
+		},
+	}}
+
+	resp, err := client.Post(api.URL()+"/v1/messages", "text/plain", strings.NewReader("hello"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(os.Stdout, resp.Body)
+	// Output: hello
 }
