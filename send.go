@@ -13,6 +13,7 @@ import (
 	"github.com/reauth-go/reauth/internal/httpx"
 	"github.com/reauth-go/reauth/internal/mask"
 	"github.com/reauth-go/reauth/internal/peek"
+	"github.com/reauth-go/reauth/internal/recognize"
 )
 
 // An outgoing request is a copy of the caller's, with a header of its own.
@@ -184,18 +185,18 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, s, before *
 	}
 	original := resp.Body
 	head := peek.New(req.Context(), resp)
+	o := originOf(req)
 	seen := *resp
 	seen.Request, seen.Body = t.redacted(req, s), http.NoBody // it is read through head
+	if s != nil && s.verdicts.everAccepted(o) {
+		seen.Request = seen.Request.WithContext(recognize.WithAccepted(req.Context()))
+	}
 	rej := t.classifier.Classify(&seen, head.Bytes)
 	if rej.Reason == "" {
 		if !head.Begun() {
 			resp.Body = original
 		}
 		return nil, nil
-	}
-	o := originOf(req)
-	if rej.Reason == ReasonOtherScheme && t.Classifier == nil && s != nil && s.verdicts.everAccepted(o) {
-		rej.Reason = ReasonUnspecified // the server takes our scheme without offering it
 	}
 	if rej.StatusCode == 0 {
 		rej.StatusCode = resp.StatusCode

@@ -18,10 +18,12 @@ import (
 type explanation struct {
 	code, message string
 	requestID     string
-	reason        Reason
+	unread        string // the content coding of a body that could not be read
+	found         finding
 	otherCode     bool // a code says that something else is invalid
 	expired       bool // a code says that the token's time is over
 	badSignature  bool // a code says that a signature is wrong, which may be the token's
+	prose         bool // there is prose that speaks of other things than authentication
 	messages      bool // there is a member of that name
 	upstream      bool // a gateway hides whose key was refused
 
@@ -101,14 +103,14 @@ func explain(h http.Header, body []byte) *explanation {
 	default:
 		e.fact("", string(text))
 	}
-	e.reason = e.words.reason
-	switch {
-	case e.badSignature && !e.words.token && e.reason == InvalidToken:
-		e.reason = RequestSignature
-	case e.expired && e.reason == InsufficientScope: // in its prose only
-		e.reason = Expired
-	case e.words.uncertain && e.reason == OtherScheme: // "the user or the token is invalid"
-		e.reason = InvalidToken
+	e.found = e.words.found
+	switch r := e.found.Reason; {
+	case r == InvalidToken && !e.words.token && (e.badSignature || e.words.signed && e.words.request):
+		e.found = finding{Reason: RequestSignature}
+	case e.expired && (r == InsufficientScope || e.found.weak): // in its prose only
+		e.found = finding{Reason: Expired}
+	case e.words.uncertain && r == OtherScheme: // "the user or the token is invalid"
+		e.found = finding{Reason: InvalidToken}
 	}
 	return e
 }
@@ -247,15 +249,16 @@ func (e *explanation) fact(key, v string) {
 	if strings.HasPrefix(v, "http://") || strings.HasPrefix(v, "https://") || idMembers[key] > 0 {
 		return
 	}
-	before := e.words.reason
+	before := e.words.found.Reason
 	e.words.read(v)
 	if blank {
+		e.prose = e.prose || e.words.found.Reason == "" && english(v)
 		return
 	}
-	if before == "" && e.words.reason == "" {
+	if before == "" && e.words.found.Reason == "" {
 		e.otherCode = e.otherCode || namesOther(v)
 	}
-	e.expired = e.expired || e.words.latest == Expired
+	e.expired = e.expired || e.words.latest.Reason == Expired
 	e.badSignature = e.badSignature || codeMembers[key] > 0 && namesSignature(v)
 }
 

@@ -3,6 +3,7 @@
 package recognize
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -50,35 +51,8 @@ type Result struct {
 	Code       string // the server's own error code
 	Message    string // the server's own words
 	RequestID  string
+	Unread     string // the content coding of a body that could not be read, else empty
 	Challenges []challenge.Challenge
-}
-
-// refused is a refusal in general terms. Where nothing else is known, it is Denied.
-const refused Reason = "refused"
-
-// rank orders the reasons of a response that gives several: what a new token does not
-// resolve before what it does, the specific before the generic. A refusal in general
-// terms ranks below a token that has expired.
-func (r Reason) rank() int {
-	switch r {
-	case "":
-		return 0
-	case Unspecified:
-		return 1
-	case Missing:
-		return 2
-	case InvalidToken:
-		return 3
-	case refused:
-		return 4
-	case Expired, Revoked:
-		return 5
-	case Other, OtherScheme:
-		return 6
-	case InsufficientScope, RequestSignature, LoginRequired, Denied:
-		return 7
-	}
-	return 8
 }
 
 // refreshable reports whether a new token may resolve r.
@@ -92,46 +66,59 @@ func (r Reason) refreshable() bool {
 
 // Response returns what a response that rejects its request says, whatever its status.
 // body is the beginning of its body. resp.Request, if not nil, shows the scheme of the
-// credentials that were sent.
+// credentials that were sent, and its context whether the server takes them; see
+// WithAccepted.
 func Response(resp *http.Response, body []byte) Result {
 	rej := Result{Challenges: challenge.Parse(resp.Header)}
 	e := explain(resp.Header, body)
-	rej.Code, rej.Message = mask.Bounded(e.code, maxCode), mask.Bounded(e.message, maxMessage)
+	rej.Code, rej.Message, rej.Unread = mask.Bounded(e.code, maxCode), mask.Bounded(e.message, maxMessage), mask.Bounded(e.unread, maxCode)
 	id, rank := headerRequestID(resp.Header)
 	if e.idRank > rank {
 		id = e.requestID
 	}
 	rej.RequestID = mask.Bounded(id, MaxRequestID)
-	says, ours, unknown := challenged(rej.Challenges, sentScheme(resp.Request))
-	reason := e.reason
-	if rej.Code == "token_not_valid" && !e.messages {
+	challenged := readChallenges(rej.Challenges, resp.Request)
+	rej.Reason = e.reason(challenged)
+	return rej
+}
+
+// reason returns the reason that challenges and body give together. A structured sign
+// outranks what a page says, which is the same on many servers.
+func (e *explanation) reason(c challenged) Reason {
+	body := e.found
+	if e.code == "token_not_valid" && !e.messages && !strings.HasPrefix(e.message, "Given") {
 		// Django's Simple JWT of a token in the request's body, which is there
 		// to be refreshed; of the one in its header it says more.
-		reason = LoginRequired
+		body = finding{Reason: LoginRequired}
+	}
+	if e.words.page && c.says.Reason != "" {
+		body = finding{}
 	}
 	switch {
-	case says == Claims:
-		rej.Reason = says
+	case c.says.Reason == Claims:
+		return Claims
 	case e.upstream:
-		rej.Reason = Upstream
-	case !ours && says.rank() <= Unspecified.rank() &&
-		(reason.rank() <= Missing.rank() || reason == Denied || reason == refused || reason == InvalidToken && !e.words.token && !e.words.signed):
-		rej.Reason = OtherScheme // and no news of a token: "invalid credentials" are none
-	case unknown && reason == Missing && says == "":
-		rej.Reason = OtherScheme // the server looked for its own, and did not see it
-	case reason.rank() > says.rank():
-		rej.Reason = reason
-	case says != "":
-		rej.Reason = says
-	case e.otherCode:
-		rej.Reason = Other
-	default:
-		rej.Reason = Unspecified
+		return Upstream
+	case !c.ours && c.says.rank() <= rankWeak && (body.rank() <= rankWeak || body.Reason == Denied || body.Reason == InvalidToken && !e.words.token && !e.words.signed):
+		return OtherScheme // and no news of a token: "invalid credentials" are none
+	case c.unknown && body.Reason == Missing && c.says.Reason == "":
+		return OtherScheme // the server looked for its own, and did not see it
+	case body.rank() > c.says.rank():
+		return body.Reason
+	case c.says.Reason != "":
+		return c.says.Reason
+	case e.otherCode, e.aside():
+		return Other
 	}
-	if rej.Reason == refused {
-		rej.Reason = Denied
-	}
-	return rej
+	return Unspecified
+}
+
+type acceptedKey struct{}
+
+// WithAccepted returns a context that says that the server has accepted a token of this
+// kind before: it does not want another scheme because it offers others too.
+func WithAccepted(ctx context.Context) context.Context {
+	return context.WithValue(ctx, acceptedKey{}, true)
 }
 
 // sentScheme returns the authentication scheme that req carried, or "".
@@ -146,47 +133,70 @@ func sentScheme(req *http.Request) string {
 	return scheme
 }
 
-// challenged returns what the challenges say, or "" for nothing; whether a challenge is,
-// or may be, for a token such as was sent; and whether that is only because its scheme
-// is unknown.
-func challenged(challenges []challenge.Challenge, sent string) (says Reason, ours, unknown bool) {
-	ours = len(challenges) == 0
-	note := func(r Reason) {
-		if r.rank() > says.rank() {
-			says = r
-		}
-	}
-	for _, c := range challenges {
-		switch strings.ToLower(c.Scheme) {
-		case "basic", "digest", "negotiate", "ntlm", "kerberos", "hoba", "mutual", "scram-sha-256", "signature", "aws4-hmac-sha256":
-			ours = ours || sent != "" && strings.EqualFold(c.Scheme, sent)
-			continue
-		case "bearer", "token", "dpop", "":
-			ours, unknown = true, false
+// challenged is what the challenges of a response say.
+type challenged struct {
+	says    finding
+	ours    bool // one is, or may be, for credentials such as were sent
+	unknown bool // that is only because its scheme is unknown
+}
+
+// foreign are the schemes that take no token of an issuer's.
+var foreign = map[string]bool{
+	"basic": true, "digest": true, "negotiate": true, "ntlm": true, "kerberos": true, "hoba": true, "mutual": true, "signature": true,
+	"hawk": true, "mac": true, "oauth": true, "vapid": true, "sharedkey": true, "sharedkeylite": true, "wsse": true, "xbasic": true, "x-basic": true,
+	"privatekey": true, "passport1.4": true, "gnap": true, "concealed": true, "tls": true, "mtls": true, "certificate": true, "form": true, "formbased": true, "cookie": true, "login": true,
+}
+
+// isForeign reports whether a scheme is one of those, in a family that grows:
+// SCRAM-SHA-256, HMAC-SHA512, AWS4-HMAC-SHA256.
+func isForeign(scheme string) bool {
+	return foreign[scheme] || strings.HasPrefix(scheme, "scram-") || strings.Contains(scheme, "hmac") || strings.HasPrefix(scheme, "aws4-") || strings.HasSuffix(scheme, "digest")
+}
+
+// readChallenges returns what the challenges say to the request.
+func readChallenges(challenges []challenge.Challenge, req *http.Request) challenged {
+	sent := sentScheme(req)
+	c := challenged{ours: len(challenges) == 0 || req != nil && req.Context().Value(acceptedKey{}) != nil}
+	for _, ch := range challenges {
+		switch scheme := strings.ToLower(ch.Scheme); {
+		case sent != "" && strings.EqualFold(scheme, sent), scheme == "bearer", scheme == "token", scheme == "dpop", scheme == "":
+			c.ours, c.unknown = true, false
+		case isForeign(scheme):
 		default:
-			unknown = unknown || !ours && sent != "" && !strings.EqualFold(c.Scheme, sent)
-			ours = true
+			c.unknown = c.unknown || !c.ours && sent != ""
+			c.ours = true
 		}
-		switch strings.ToLower(c.Params["error"]) {
-		case "invalid_token", "token_expired", "expired_token":
-			note(InvalidToken)
-			ours = true
-		case "insufficient_scope":
-			note(InsufficientScope)
-		case "insufficient_user_authentication":
-			note(StepUp)
-		case "insufficient_claims":
-			return Claims, true, false
-		case "use_dpop_nonce":
-			note(DPoPNonce)
-		case "invalid_dpop_proof":
-			note(RequestSignature)
-		}
-		if d := c.Params["error_description"]; d != "" {
-			var l sentenceReader
-			l.read(d)
-			note(l.reason)
+		c.read(ch)
+	}
+	return c
+}
+
+// read takes note of what one challenge says.
+func (c *challenged) read(ch challenge.Challenge) {
+	note := func(f finding) {
+		if f.rank() > c.says.rank() {
+			c.says = f
 		}
 	}
-	return says, ours, unknown
+	switch code := strings.ToLower(ch.Params["error"]); code {
+	case "invalid_token", "token_expired", "expired_token":
+		note(finding{Reason: InvalidToken})
+		c.ours = true
+	case "insufficient_scope":
+		note(finding{Reason: InsufficientScope})
+	case "insufficient_user_authentication":
+		note(finding{Reason: StepUp})
+	case "insufficient_claims":
+		c.says = finding{Reason: Claims}
+		return
+	case "use_dpop_nonce":
+		note(finding{Reason: DPoPNonce})
+	case "invalid_dpop_proof":
+		note(finding{Reason: RequestSignature})
+	}
+	if d := ch.Params["error_description"]; d != "" {
+		var l sentenceReader
+		l.read(d)
+		note(l.found)
+	}
 }

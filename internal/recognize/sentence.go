@@ -17,11 +17,12 @@ type match struct {
 // A sentenceReader reads sentences, and keeps the reason of the highest rank.
 type sentenceReader struct {
 	page      bool // an HTML page
-	reason    Reason
-	latest    Reason // of the text that was read last
-	token     bool   // a state was that of a token, by this or a similar name
-	signed    bool   // a state was that of a signature
-	uncertain bool   // a state was that of a token or of something else
+	found     finding
+	latest    finding // of the text that was read last
+	token     bool    // a state was that of a token, by this or a similar name
+	signed    bool    // a state was that of a signature
+	uncertain bool    // a state was that of a token or of something else
+	request   bool    // a sentence was about the signature or the time of the request
 
 	// Of the current sentence.
 	words   []byte // each followed by a blank
@@ -36,12 +37,12 @@ const maxText = 4 << 10
 // read reads a text or a code. TOKEN_EXPIRED, tokenExpired and "token expired" are the
 // same. It is one switch over the kinds of characters, and so longer than others.
 func (l *sentenceReader) read(text string) {
-	_, terms := lexicon()
+	known := vocabulary()
 	text = text[:min(len(text), maxText)]
 	if l.words == nil {
 		l.words, l.starts, l.matches = make([]byte, 0, 128), make([]int, 0, 16), make([]match, 0, 8)
 	}
-	l.latest = ""
+	l.latest = finding{}
 	var last rune
 	for i := 0; i < len(text); {
 		r, n := rune(text[i]), 1
@@ -74,12 +75,14 @@ func (l *sentenceReader) read(text string) {
 		case r == '\'', r == '’':
 		case r == '.' && i+1 < len(text) && text[i+1] > ' ': // invalid.token
 			l.blank()
-		case r == '.', r == '!', r == '?', r == ';', r == '\n', r == '。', r == '！', r == '？', r == '；':
+		case r == '.' && l.inWord && len(l.words)-l.starts[len(l.starts)-1] == 1: // e.g.
+			l.blank()
+		case r == '.', r == '!', r == '?', r == ';', r == '\n', r == '。', r == '！', r == '？', r == '；', r == '，':
 			l.sentence()
 		case r < utf8.RuneSelf:
 			l.blank()
-		case r >= 0x2E80: // no blanks between words from here on
-			if t := longest(terms[r], text[i:]); t.concept != nothing {
+		case r >= 0x2E80, 0x0E00 <= r && r < 0x0F00: // no blanks between words: Chinese, Japanese, Korean, Thai
+			if t := longest(known.terms[r], text[i:]); t.concept != nothing {
 				l.blank()
 				l.starts = append(l.starts, len(l.words))
 				l.words = append(l.words, ' ') // no word, but a place
@@ -133,22 +136,21 @@ func longest(list []term, text string) term {
 // sentence ends a sentence, and concludes what it says.
 func (l *sentenceReader) sentence() {
 	l.blank()
-	words, _ := lexicon()
+	known := vocabulary()
 	for i := 0; i < len(l.starts); {
 		first := l.word(i, i+1)
-		n := 1
-		if e, ok := words[string(first)]; ok {
-			for n = max(min(e.longest, len(l.starts)-i), 1); n > 1; n-- {
-				if e, ok := words[string(l.word(i, i+n))]; ok && e.concept != nothing {
-					l.matches = append(l.matches, match{e.concept, i, i + n})
-					break
-				}
+		c, n := known.word(first)
+		for n = max(min(n, len(l.starts)-i), 1); n > 1; n-- {
+			if e := known.phrases[string(l.word(i, i+n))]; e.concept != nothing {
+				c = e.concept
+				break
 			}
-			if n == 1 && e.concept != nothing {
-				l.matches = append(l.matches, match{e.concept, i, i + 1})
-			}
-		} else if len(first) > 5 && bytes.HasSuffix(first, []byte("token")) { // Zugriffstoken
-			l.matches = append(l.matches, match{token, i, i + 1})
+		}
+		if c == nothing && len(first) > 5 && bytes.HasSuffix(first, []byte("token")) { // Zugriffstoken
+			c = token
+		}
+		if c != nothing {
+			l.matches = append(l.matches, match{c, i, i + n})
 		}
 		i += n
 	}
@@ -158,8 +160,8 @@ func (l *sentenceReader) sentence() {
 		if r.rank() > l.latest.rank() {
 			l.latest = r
 		}
-		if r.rank() > l.reason.rank() {
-			l.reason = r
+		if r.rank() > l.found.rank() {
+			l.found = r
 		}
 	}
 	l.words, l.starts, l.matches = l.words[:0], l.starts[:0], l.matches[:0]
@@ -172,152 +174,4 @@ func (l *sentenceReader) word(i, j int) []byte {
 		end = l.starts[j]
 	}
 	return bytes.TrimRight(l.words[l.starts[i]:end], " ")
-}
-
-func (c concept) subject() bool { return c >= token && c <= moment }
-func (c concept) state() bool   { return c >= expired && c <= ended }
-
-// conclude returns what the sentence says of the token, if anything. It is one switch
-// over the concepts of the sentence, the most specific first.
-func (l *sentenceReader) conclude() Reason {
-	var has [either + 1]bool
-	for i, s := range l.matches {
-		// "Wrong user or password" is no alternative to anything.
-		has[s.concept] = has[s.concept] || s.concept != either || !l.isAside(i-1) || !l.isAside(i+1)
-	}
-	ofToken, other := pairs(l.matches)
-	l.token = l.token || has[token] && ofToken != ""
-	l.signed = l.signed || has[signature] && ofToken != ""
-	l.uncertain = l.uncertain || has[token] && has[either] && ofToken != ""
-	switch {
-	case has[parse]:
-		return Other
-	case has[quota], has[money] && ofToken == "" && slices.ContainsFunc(l.matches, func(s match) bool { return s.concept.state() }):
-		return Quota
-	case has[csrf]:
-		return CSRF
-	case has[grant]:
-		return LoginRequired
-	case has[factor]:
-		return StepUp
-	case has[nonce]:
-		return DPoPNonce
-	case has[audience], has[clientID] && has[mismatch]:
-		return Audience
-	case has[upstream]:
-		return Upstream
-	case has[requestSignature] && !has[token], has[signature] && has[mismatch] && !has[token], has[moment] && !has[token]:
-		return RequestSignature
-	case other != "":
-	case has[scope]:
-		other = InsufficientScope
-	case has[address]:
-		other = Denied
-	case has[denied] && (ofToken == "" || ofToken == Missing): // "permission denied: invalid ticket"
-		other = refused
-	case has[unsupported], has[certificate], has[login] && l.page:
-		other = OtherScheme
-	}
-	// "Invalid token or insufficient permissions" leaves it open: in doubt, refresh.
-	if other == "" || has[either] && ofToken != "" {
-		return ofToken
-	}
-	return other
-}
-
-// isAside reports whether the match at i is a user or a password, or there is none.
-func (l *sentenceReader) isAside(i int) bool {
-	return i < 0 || i >= len(l.matches) || l.matches[i].concept == account || l.matches[i].concept == password
-}
-
-// pairs combines the states of a sentence with their subjects. The subject of a state
-// follows directly ("an expired token"), or precedes it ("the token of the user has
-// expired"), or else is the next one. A state before alternatives ("invalid password or
-// token") is that of each. pairs returns the reason that is about the token, and that
-// about other things.
-func pairs(matches []match) (ofToken, other Reason) {
-	before, beforeEnd := nothing, 0
-	for i, s := range matches {
-		if s.concept.subject() {
-			// "The session for this user timed out" is about the session.
-			if owner := before == token && s.concept == account && s.at > beforeEnd && s.at-beforeEnd <= 2; !owner {
-				before = s.concept
-			}
-			beforeEnd = s.end
-		}
-		if !s.concept.state() {
-			continue
-		}
-		note := func(subject concept) {
-			switch r := reasonOf(subject, s.concept); {
-			case r == "":
-			case !r.refreshable():
-				other = r
-			case ofToken == "" || ofToken == Missing:
-				ofToken = r
-			case r != ofToken && r != Missing:
-				ofToken = InvalidToken // several at once: it is one of them
-			}
-		}
-		subject, end := nothing, s.end
-		for _, next := range matches[i+1:] {
-			if next.concept == either && next.at == end && subject != nothing {
-				note(subject)
-				end = next.end
-				continue
-			}
-			if !next.concept.subject() || next.at != end && (subject != nothing || before != nothing) {
-				break
-			}
-			subject, end = next.concept, next.end // of several in a row the last: "user token"
-		}
-		if subject == nothing {
-			subject = before
-		}
-		note(subject)
-	}
-	return ofToken, other
-}
-
-// reasonOf returns what it means for a request that such a thing is in such a
-// state.
-func reasonOf(subject, state concept) Reason {
-	switch subject {
-	case refreshToken:
-		if state != missing {
-			return LoginRequired
-		}
-	case account:
-		if state == locked || state == revoked || state == disabled || state == expired || state == ended {
-			return Denied
-		}
-	case clientID:
-		if state != missing {
-			return Audience
-		}
-	case password, certificate:
-		return OtherScheme
-	case otherToken:
-		return Other
-	case token, credentials, signature, requestSignature:
-		switch state {
-		case expired:
-			return Expired
-		case revoked, disabled, locked:
-			return Revoked
-		case missing:
-			return Missing
-		}
-		return InvalidToken
-	case nothing:
-		switch state {
-		case expired:
-			return Expired
-		case revoked:
-			return Revoked
-		case locked:
-			return Denied
-		}
-	}
-	return ""
 }
