@@ -258,15 +258,27 @@ func (e *explanation) fact(key, v string) {
 	if before == "" && e.words.found.Reason == "" {
 		e.otherCode = e.otherCode || namesOther(v)
 	}
+	if f := e.words.latest; f.Reason == RequestSignature && f.weak && !isClass(v) {
+		e.words.note(finding{Reason: RequestSignature}) // a code is no prose
+	}
 	e.expired = e.expired || e.words.latest.Reason == Expired
 	e.badSignature = e.badSignature || codeMembers[key] > 0 && namesSignature(v)
 }
 
 // namesSignature reports whether a code is about a signature, and of no token:
-// INVALID_SIGNATURE. In prose, "invalid signature" is what JWT libraries say.
+// INVALID_SIGNATURE. In prose, "invalid signature" is what JWT libraries say, and so is
+// the name of their error.
 func namesSignature(code string) bool {
+	if isClass(code) {
+		return false
+	}
 	code = strings.ToLower(code)
-	return strings.Contains(code, "signature") && !strings.Contains(code, "token") && !strings.Contains(code, "jw")
+	return strings.Contains(code, "signature") && !strings.Contains(code, "verif") && !strings.Contains(code, "token") && !strings.Contains(code, "jw")
+}
+
+// isClass reports whether a code is the name of a class of errors.
+func isClass(code string) bool {
+	return strings.HasSuffix(code, "Error") || strings.HasSuffix(code, "Exception")
 }
 
 // namesOther reports whether a code is "invalid_" and something that is neither

@@ -88,11 +88,11 @@ func (l *sentenceReader) conclude() finding {
 	l.token = l.token || has[token] && ofToken != ""
 	l.signed = l.signed || has[signature] && ofToken != ""
 	l.uncertain = l.uncertain || has[token] && has[either] && ofToken != ""
-	l.request = l.request || !has[token] && (has[moment] || has[requestSignature])
-	if f := decide(&has, ofToken); f.Reason != "" {
-		if other = f; f.weak {
-			ofToken = "" // of a signature
-		}
+	l.request = l.request || !has[token] && (has[moment] || has[requestTime] || has[requestSignature])
+	if f := decide(&has, ofToken); f.strong() {
+		return f
+	} else if f.weak {
+		ofToken, other = "", f // the signature's state is the request's
 	} else if other.Reason == "" && (ofToken == "" || ofToken == Missing) || has[scope] && !other.strong() {
 		if f := hint(&has, l.page); f.Reason != "" {
 			other = f
@@ -126,7 +126,7 @@ func decide(has *[concepts]bool, ofToken Reason) finding {
 	case has[client] && has[mismatch]:
 		return finding{Reason: Audience}
 	case has[token]:
-	case has[requestSignature]:
+	case has[requestSignature], has[requestTime]:
 		return finding{Reason: RequestSignature}
 	case has[signature] && has[mismatch], has[moment]:
 		return finding{RequestSignature, true}
@@ -246,6 +246,8 @@ func findingOf(subject, state concept) finding {
 		if state != missing {
 			return finding{Reason: Audience}
 		}
+	case secret:
+		return finding{Reason: Denied}
 	case password, certificate:
 		return finding{Reason: OtherScheme}
 	case otherToken, version:

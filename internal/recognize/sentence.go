@@ -160,11 +160,16 @@ func (l *sentenceReader) sentence() {
 		if r.rank() > l.latest.rank() {
 			l.latest = r
 		}
-		if r.rank() > l.found.rank() {
-			l.found = r
-		}
+		l.note(r)
 	}
 	l.words, l.starts, l.matches = l.words[:0], l.starts[:0], l.matches[:0]
+}
+
+// note keeps f if it outranks what was found before.
+func (l *sentenceReader) note(f finding) {
+	if f.rank() > l.found.rank() {
+		l.found = f
+	}
 }
 
 // word returns the words from i to j, without the last blank.

@@ -30,7 +30,9 @@ const (
 	otherToken       // one that is not the request's
 	signature        // of a token, or of a request, as its state decides
 	requestSignature // of a request, or of a webhook
-	moment           // a timestamp of the request
+	moment           // a timestamp or a clock
+	requestTime      // of a request
+	secret           // of an application
 	version          // of an API or a client
 
 	// States.
@@ -105,15 +107,16 @@ var phrases = map[concept]string{
 	certificate: `certificate|certificates|client cert|ssl certificate|zertifikat*|certificado*|certificat|сертификат*`,
 	email:       `email|e mail|email address|e mail address|phone number|phone|adresse e mail|adresse email|correo|correo electrónico|e posta|электронн*`,
 	otherToken: `reset token|invitation token|invite token|verification token|confirmation token|activation token|registration token|device token|push token|reset link|invitation|invite|
-		captcha token|page token|continuation token|idempotency token|upload token|magic link|one time token|setup token|unsubscribe token|csrf token|form token|download token|share token|share link|account key|
+		captcha token|page token|continuation token|idempotency token|upload token|magic link|one time token|setup token|unsubscribe token|download token|share token|share link|account key|
 		idempotency key|primary key|foreign key|public key|partition key|cache key|routing key`,
 	signature: `signature|signatures|sig|firma|assinatura|signatur|firma digitale|подпись|sygnatura|imza|handtekening|podpis|chữ ký|tanda tangan`,
 	requestSignature: `d po p|hmac|request signature|canonical request|string to sign|aksk|sign|dpop proof|proof of possession|webhook|webhooks|webhook signature|hub signature|signing secret|signing key|
-		oauth signature|signature base string|signature base|signaturebasestring|signature string|signature header|signature method|signature version|x signature|payload signature|body hash|checksum|digest header|signed request|request signing|api signature|
+		oauth signature|signature base string|signature base|signaturebasestring|signature string|signature header|signature method|signature version|x signature|payload signature|body hash|checksum|digest header|request signing|api signature|
 		authorization signature|signature hash`,
-	moment: `timestamp|timestamps|clock|request time|x date|date header|request timestamp|request has expired|request is expired|request expired|request date|unix epoch|recv window|recvwindow|receive window|clock skew|time skew|server time|too skewed|
-		time difference|system time`,
-	version: `api version|app version|client version|this version|sdk version`,
+	moment:      `timestamp|timestamps|clock|request date|unix epoch|clock skew|time skew|server time|too skewed|time difference|system time`,
+	requestTime: `request time|x date|date header|request timestamp|request has expired|request is expired|request expired|recv window|recvwindow|receive window|header timestamp|timestamp header|x timestamp|timestamp outside|signed request`,
+	secret:      `client secret|app secret|appsecret|consumer secret|application secret|secret key|clientsecret`,
+	version:     `api version|app version|client version|this version|sdk version`,
 
 	expired: `expired|expires|expire|expirer|expiry|expiration|expiring|outdated|lifetime|ttl|too old|no longer valid|timed out|timeout|lapsed|stale|has elapsed|aged out|
 		abgelaufen*|verlopen|expiré*|expirad*|expirou|expiró|expirait|expiro|expirat|expirată|caducad*|caducó|caduque|venció|vencid*|scadut*|périmé*|
@@ -150,7 +153,7 @@ var phrases = map[concept]string{
 	timeClaim: `exp|nbf|iat|exp claim|nbf claim|iat claim|not yet valid|not valid yet|not yet active|not active yet|not valid before|not be valid|will be active|valid from|used before|issued in the|not before|
 		noch nicht gültig|expires in past`,
 	malformed: `not enough segments|too many segments|enough segments|many segments|number of segments|segments length|segments|wrong number of|three parts|not well formed|illegal base64|base64|format unrecognized|token format|number of parts|compact jws|compact jwe`,
-	ousted:    `password changed|password has changed|password was changed|password been changed|changed password|changed their password|changed your password|changed his password|password was reset|password been reset|password has been|credentials have changed|credentials changed|since password change|after password change|security stamp|session invalidated|logged out|signed out|kicked out|another device|another location|another browser|different device|other device|logged in elsewhere|signed in elsewhere|concurrent login|concurrent session|replaced by|new login|einem anderen gerät|otro dispositivo|outro dispositivo|un autre appareil`,
+	ousted:    `password change|password changed|password has changed|password was changed|password been changed|changed password|changed their password|changed your password|changed his password|password was reset|password been reset|password has been|credentials have changed|credentials changed|since password change|after password change|security stamp|session invalidated|logged out|signed out|kicked out|another device|another location|another browser|different device|other device|logged in elsewhere|signed in elsewhere|concurrent login|concurrent session|replaced by|new login|einem anderen gerät|otro dispositivo|outro dispositivo|un autre appareil`,
 	grant:     `invalid grant|refresh failed|failed to refresh|could not refresh|unable to refresh|cannot refresh|refresh expired`,
 	money:     `billing|payment|payments|subscription fee`,
 	quota: `quota|quotas|budget|balance|funds|exceededbudget|rate limit|rate limited|ratelimit|usage limit|spending limit|too many requests|throttled|throttling|request limit|api limit|daily limit|monthly limit|hourly limit|call limit|calls per|requests per|
@@ -168,7 +171,7 @@ var phrases = map[concept]string{
 	nonce:      `nonce|replay|replayed`,
 	address:    `not whitelisted|not allowlisted|ip|ips|ipaddress|ip address|ip addresses|allowlist|allow list|whitelist|white list|whitelisted|geo|country|referer|referrer|referers|origin not|request domain|invalid domain|domain not|unauthorized domain|adresse ip|dirección ip|indirizzo ip|ip adresse|ip adres|ip адрес`,
 	place:      `geolocation|region|regions|embargo*|domain|vpn|network|user agent|hostname|pays|país|paese`,
-	clientAuth: `invalid client|client authentication failed|client authentication|client credentials|client secret|app secret|appsecret|consumer secret|application secret|unauthorized client|secret key invalid`,
+	clientAuth: `invalid client|client authentication failed|client authentication|unauthorized client`,
 	denied: `paid plan|signup required|sign up required|registration required|must register|upgrade your|upgrade to|please upgrade|not a member|not member|no active account|only available|only accessible|only allowed|only supported|only members|only admins|only administrators|only owners|only the owner|only for|available only|allowed only|accessible only|restricted to|limited to|reserved for|plan required|
 		unusual activity|suspicious activity|fraud*|violat*|terms of service|terms of use|terms and conditions|accept the terms|feature|features|not entitled|not eligible|early access|waitlist|beta|sanction*|under review|parental|age verification|underage|
 		disabled by administrator|disabled by admin|disabled for this|disabled by your|disabled on this|api is disabled|not subscribed|unsubscribed|outside business hours|office hours|working hours`,
@@ -201,7 +204,9 @@ var terms = map[concept]string{
 	certificate:      `证书|證書|証明書|인증서`,
 	email:            `邮箱|郵箱|信箱|メールアドレス|メール|이메일|手机号|手機號|电子邮件|電子郵件`,
 	requestSignature: `签名|簽名|簽章|验签|驗簽|署名|서명|签名错误|签名验证失败|sign值|加签`,
-	moment:           `时间戳|時間戳|タイムスタンプ|타임스탬프|请求时间|請求時間|リクエスト時刻|요청 시간|系统时间|服务器时间`,
+	requestTime:      `请求时间|請求時間|请求已过期|リクエスト時刻|요청 시간`,
+	secret:           `AppSecret|应用密钥|客户端密钥|クライアントシークレット|클라이언트 시크릿`,
+	moment:           `时间戳|時間戳|タイムスタンプ|타임스탬프|系统时间|服务器时间`,
 	expired:          `过期|過期|失效|到期|已失效|逾期|逾時|超时|超時|有効期限|期限切れ|期限が切れ|タイムアウト|만료|หมดอายุ`,
 	invalid:          `无效|無效|不合法|非法|错误|錯誤|有误|有誤|不正确|不正確|不存在|不可用|校验失败|校驗失敗|验证失败|驗證失敗|认证失败|認證失敗|鉴权失败|解析失败|未找到|找不到|無効|不正な|正しくありません|正しくない|見つかりません|存在しません|検証に失敗|유효하지|유효 하지|잘못된|잘못되|올바르지|존재하지|찾을 수 없|변질|손상|ไม่ถูกต้อง|ไม่พบ`,
 	unverified:       `未验证|未驗證|未激活|未启用|未认证|未認證|未审核|待审核|审核中|未通过审核|未開通|未开通|未認証|未確認|未承認|確認してください|미인증|인증되지 않은|승인되지|승인 대기|请先验证|请验证`,
@@ -219,7 +224,7 @@ var terms = map[concept]string{
 	factor:           `验证码|驗證碼|二次验证|二次驗證|两步验证|兩步驗證|双因素|雙因素|多因素|双重认证|雙重|动态码|動態碼|短信|人机验证|安全验证|実名|認証コード|確認コード|二段階|二要素|多要素|再認証|인증번호|인증 번호|이중 인증|2단계|추가 인증|본인 인증|본인인증|二步|修改密码|更改密码|修改初始密码|パスワードを変更|비밀번호를 변경`,
 	address:          `白名单|白名單|IP地址|IP 地址|ip地址|IPアドレス|IP 주소|域名|地区|地區|国家|地域|来源`,
 	upstream:         `上游|渠道密钥|上流|업스트림`,
-	denied:           `实名认证|實名認證|实名|無權使用|未订阅|未訂閱|不允许|不允許|不支持|不支援|仅限|仅支持|仅管理员|只有管理员|只能|僅限|のみ|サポートされていません|対応していません|許可されていません|지원하지|지원되지|허용되지|관리자만|违规|違規|未开通|未購買|未购买|AppSecret|应用密钥`,
+	denied:           `实名认证|實名認證|实名|無權使用|未订阅|未訂閱|不允许|不允許|不支持|不支援|仅限|仅支持|仅管理员|只有管理员|只能|僅限|のみ|サポートされていません|対応していません|許可されていません|지원하지|지원되지|허용되지|관리자만|违规|違規|未开通|未購買|未购买`,
 	refused:          `无权操作|无权进行|無權操作|無權進行|禁止|越权`,
 	generic:          `无权限|無權限|没有权限|沒有權限|权限|權限|権限|권한|无权|無權|拒绝访问|拒絕訪問|アクセスが拒否|접근이 거부`,
 	setup:            `维护|維護|未配置|配置错误|系统错误|系統錯誤|系统异常|服务器错误|伺服器錯誤|服务不可用|服务异常|内部错误|メンテナンス|設定されていません|サーバーエラー|점검|설정되지|서버 오류|版本过低|版本過低|请升级|最新版本`,
