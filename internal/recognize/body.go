@@ -2,14 +2,15 @@ package recognize
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"encoding/json"
 	"html"
 	"io"
 	"net/http"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/reauth-go/reauth/internal/httpx"
 )
@@ -24,12 +25,14 @@ type explanation struct {
 	expired       bool // a code says that the token's time is over
 	badSignature  bool // a code says that a signature is wrong, which may be the token's
 	prose         bool // there is prose that speaks of other things than authentication
+	foreignType   bool // the error has a type that is not a gateway's own
 	messages      bool // there is a member of that name
 	upstream      bool // a gateway hides whose key was refused
 
 	words                      sentenceReader
 	codeRank, textRank, idRank int // of code, message and requestID
 	nested                     bool
+	parent                     string // the member that the current object is of
 }
 
 // The members of a JSON error that are known by name, in the spelling of
@@ -40,12 +43,7 @@ var (
 	}
 	textMembers = map[string]int{
 		"message": 9, "errordescription": 9, "msg": 8, "errmsg": 8, "errormsg": 8, "errormessage": 8, "detail": 7, "details": 5, "errorsummary": 7,
-		"description": 7, "developermessage": 7, "title": 4, "error": 6, "errors": 6, "reason": 3, "text": 3,
-	}
-	idMembers = map[string]int{
-		"errorid": 95, "debugid": 94, "supportid": 94, "incidentid": 94, "requestid": 78, "reqid": 78, "logid": 77, "fbtraceid": 77, "trackingid": 77,
-		"xrequestid": 78, "requestuuid": 78, "requestguid": 78, "transactionid": 74, "activityid": 74, "queryid": 74,
-		"correlationid": 75, "traceid": 60, "traceparent": 5,
+		"description": 7, "developermessage": 7, "reason": 6, "explanation": 6, "cause": 5, "info": 4, "faultstring": 8, "usermessage": 6, "longmessage": 6, "statusmessage": 6, "exceptionmessage": 6, "title": 4, "error": 6, "errors": 6, "text": 3,
 	}
 	// These say nothing about the token.
 	ignoredMembers = map[string]bool{
@@ -54,10 +52,6 @@ var (
 		"stack": true, "stacktrace": true, "timestamp": true, "date": true, "method": true, "param": true, "troubleshooter": true,
 	}
 )
-
-// labelledRank is that of a request id in a text. What a server writes into its
-// error it means for the reader, other than most headers.
-const labelledRank = 76
 
 // folded returns a name as the tables above have it.
 func folded(name string) string {
@@ -87,8 +81,12 @@ func folded(name string) string {
 // explain reads the body of an error.
 func explain(h http.Header, body []byte) *explanation {
 	e := &explanation{}
-	body = decoded(h, body)
-	switch text := bytes.TrimLeft(body, " \t\r\n"); {
+	body, e.unread = decoded(h, body)
+	text := bytes.TrimLeft(body, " \t\r\n")
+	if len(text) > 1 && (text[0] == '{' || text[0] == '[') && bytes.IndexByte(text, '"') < 0 {
+		text = []byte(html.UnescapeString(string(text))) // JSON that a template has escaped
+	}
+	switch {
 	case len(text) == 0:
 	case text[0] == '{' || text[0] == '[' || text[0] == '"':
 		e.json(string(text))
@@ -107,6 +105,8 @@ func explain(h http.Header, body []byte) *explanation {
 	switch r := e.found.Reason; {
 	case r == InvalidToken && !e.words.token && (e.badSignature || e.words.signed && e.words.request):
 		e.found = finding{Reason: RequestSignature}
+	case e.foreignType && len(httpx.Values(h, "X-Oneapi-Request-Id")) > 0:
+		e.upstream = true
 	case e.expired && (r == InsufficientScope || e.found.weak): // in its prose only
 		e.found = finding{Reason: Expired}
 	case e.words.uncertain && r == OtherScheme: // "the user or the token is invalid"
@@ -118,21 +118,34 @@ func explain(h http.Header, body []byte) *explanation {
 // maxDecoded bounds what is decompressed.
 const maxDecoded = 64 << 10
 
-// decoded returns the body's text: unzipped where it is gzip-coded, within the
-// same bound, and without a byte order mark.
-func decoded(h http.Header, body []byte) []byte {
-	switch strings.ToLower(strings.TrimSpace(httpx.First(h, "Content-Encoding"))) {
+// decoded returns the body's text, without a byte order mark: unpacked where it is coded
+// in gzip or deflate, within the same bound. Of another coding it returns the name.
+func decoded(h http.Header, body []byte) (text []byte, unread string) {
+	coding := strings.ToLower(strings.TrimSpace(httpx.First(h, "Content-Encoding")))
+	switch coding {
 	case "", "identity":
 	case "gzip", "x-gzip":
-		zr, err := gzip.NewReader(bytes.NewReader(body))
+		r, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
-			return nil
+			return nil, coding
 		}
-		body, _ = io.ReadAll(io.LimitReader(zr, maxDecoded)) // cut off is no error
-	default: // nobody here can read it
-		return nil
+		body = readUpTo(r, maxDecoded)
+	case "deflate": // zlib's format (RFC 9110 §8.4.1.2), or what some send without its frame
+		if r, err := zlib.NewReader(bytes.NewReader(body)); err == nil {
+			body = readUpTo(r, maxDecoded)
+		} else if body = readUpTo(flate.NewReader(bytes.NewReader(body)), maxDecoded); len(body) == 0 {
+			return nil, coding
+		}
+	default:
+		return nil, coding
 	}
-	return bytes.TrimPrefix(body, []byte("\uFEFF"))
+	return bytes.TrimPrefix(body, []byte("\uFEFF")), ""
+}
+
+// readUpTo returns the beginning of what r has; that it is cut off is no error.
+func readUpTo(r io.Reader, max int64) []byte {
+	b, _ := io.ReadAll(io.LimitReader(r, max))
+	return b
 }
 
 // json reads the members of JSON: one value or several, whole or cut off. So it looks for
@@ -158,6 +171,7 @@ func (e *explanation) json(s string) {
 				key, i = folded(v), next+1
 				e.messages = e.messages || key == "messages"
 			} else {
+				e.parent = keys[min(depth, len(keys)-1)]
 				e.fact(key, v)
 			}
 		case c == '{', c == '[':
@@ -173,6 +187,7 @@ func (e *explanation) json(s string) {
 			for end < len(s) && (isBase64(s[end]) || s[end] == '+') {
 				end++
 			}
+			e.parent = keys[min(depth, len(keys)-1)]
 			e.number(key, s[i:end])
 			i = end
 		default:
@@ -213,10 +228,17 @@ func (e *explanation) number(key, v string) {
 
 // id takes note of a request id, if that is what the key is for.
 func (e *explanation) id(key, v string) {
-	if rank := idMembers[key]; rank > e.idRank && v != "" {
+	if v == "" {
+		return
+	}
+	rank := memberRank(key, e.parent, v)
+	if rank > e.idRank {
 		e.requestID, e.idRank = v, rank
 	}
 }
+
+// prose is added to the rank of a text of several words, before a single one's.
+const prose = 10
 
 // fact takes note of a text, and of what it says of the token.
 func (e *explanation) fact(key, v string) {
@@ -230,15 +252,21 @@ func (e *explanation) fact(key, v string) {
 		e.nested = false
 		return
 	}
+	e.messages = e.messages || strings.HasPrefix(v, "Given token") // Simple JWT, of a header's
+	e.gateway(key, v)
 	blank := strings.ContainsAny(v, " \n") || v[len(v)-1] >= 0x80
-	if rank := codeMembers[key]; !blank && rank > e.codeRank && v != "401" {
+	if rank := codeMembers[key]; !blank && rank > e.codeRank && v != "401" && v != "error" && v != "fail" && v != "failure" && v != "fault" {
 		e.code, e.codeRank = v, rank
 	}
 	e.upstream = e.upstream || strings.Contains(v, "https://***")
 	if ignoredMembers[key] {
 		return
 	}
-	if rank := 1 + textMembers[key]; (blank || rank > 6) && rank > e.textRank {
+	rank := 1 + textMembers[key]
+	if blank {
+		rank += prose
+	}
+	if rank > 6 && rank > e.textRank {
 		e.message, e.textRank = v, rank
 	}
 	if e.idRank < labelledRank {
@@ -246,7 +274,7 @@ func (e *explanation) fact(key, v string) {
 			e.requestID, e.idRank = id, labelledRank
 		}
 	}
-	if strings.HasPrefix(v, "http://") || strings.HasPrefix(v, "https://") || idMembers[key] > 0 {
+	if strings.HasPrefix(v, "http://") || strings.HasPrefix(v, "https://") || memberRank(key, e.parent, v) > 0 {
 		return
 	}
 	before := e.words.found.Reason
@@ -263,6 +291,14 @@ func (e *explanation) fact(key, v string) {
 	}
 	e.expired = e.expired || e.words.latest.Reason == Expired
 	e.badSignature = e.badSignature || codeMembers[key] > 0 && namesSignature(v)
+}
+
+// gateway takes note of the type of an error. new-api and one-api give their own errors
+// theirs; what they pass on has another's.
+func (e *explanation) gateway(key, v string) {
+	if key == "type" && e.parent == "error" && v != "" && !strings.HasSuffix(v, "_api_error") && !strings.HasSuffix(v, "_hub_error") {
+		e.foreignType = true
+	}
 }
 
 // namesSignature reports whether a code is about a signature, and of no token:
@@ -349,56 +385,6 @@ func (e *explanation) markup(body []byte) {
 			body = body[j:]
 		}
 	}
-}
-
-// What stands before a request id in a text, and the colon behind. The vague
-// ones may stand before something else: there, only what looks like an id is one.
-var (
-	labels = []string{"request id", "request_id", "request-id", "requestid", "req_id", "x-request-id", "请求 id", "请求id", "請求 id", "請求id", "リクエストid", "リクエスト id", "요청 id", "correlation id", "transaction id",
-		"correlation_id", "trace id", "traceid", "trace_id", "log id", "log_id", "logid"}
-	vagueLabels = []string{"cray", "ray id", "rid", "hint", "reference", "error id", "incident id", "support id", "tracking id"}
-)
-
-// labelled returns the request id that a text gives in words: "(request id: …)",
-// "（请求 ID：…）", "Request ID:" on the line before.
-func labelled(text string) string {
-	for i := 0; i < len(text); i++ {
-		n := 1
-		switch {
-		case text[i] == ':':
-		case text[i] == "："[0] && strings.HasPrefix(text[i:], "："):
-			n = len("：")
-		default:
-			continue
-		}
-		before := strings.TrimRight(text[:i], " \t\"'")
-		clear := endsIn(before, labels)
-		if !clear && !endsIn(before, vagueLabels) {
-			continue
-		}
-		value := strings.TrimLeft(text[i+n:], " \t\r\n\"'[")
-		end := strings.IndexFunc(value, func(r rune) bool {
-			return unicode.IsSpace(r) || r == '）' || strings.ContainsRune("\"'()[]{},;<>", r)
-		})
-		if end < 0 {
-			end = len(value)
-		}
-		value = strings.TrimRight(value[:end], ".")
-		if value != "" && (clear || len(value) >= 6 && strings.ContainsAny(value, "0123456789")) {
-			return value
-		}
-	}
-	return ""
-}
-
-// endsIn reports whether s ends in one of the labels, as a word.
-func endsIn(s string, labels []string) bool {
-	for _, l := range labels {
-		if n := len(s) - len(l); n >= 0 && strings.EqualFold(s[n:], l) && (n == 0 || l[0] >= utf8.RuneSelf || !isBase64(s[n-1])) {
-			return true
-		}
-	}
-	return false
 }
 
 func isBlank(c byte) bool { return c <= ' ' || c == 0x7f }

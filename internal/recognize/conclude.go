@@ -243,6 +243,9 @@ func findingOf(subject, state concept) finding {
 	case right:
 		return finding{InsufficientScope, true}
 	case client:
+		if state == unauthorized {
+			return finding{Denied, true}
+		}
 		if state != missing {
 			return finding{Reason: Audience}
 		}

@@ -180,3 +180,4 @@ func (l *sentenceReader) word(i, j int) []byte {
 	}
 	return bytes.TrimRight(l.words[l.starts[i]:end], " ")
 }
+
