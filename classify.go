@@ -3,6 +3,7 @@ package reauth
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/reauth-go/reauth/internal/challenge"
@@ -60,6 +61,7 @@ type Rejection struct {
 	Code       string      // the server's own error code, bounded, printable, secrets masked; may be empty
 	Message    string      // the server's own words, likewise
 	RequestID  string      // the id to give to the server's support desk; may be empty
+	Unread     string      // the Content-Encoding of a body that cannot be read here, of which nothing was concluded; else empty
 	Challenges []Challenge // all of WWW-Authenticate
 	Date       time.Time   // the server's clock, from the Date header; zero if it sent none
 }
@@ -99,18 +101,68 @@ func classifyUnauthorized(resp *http.Response, body func() []byte) Rejection {
 	if resp.StatusCode != http.StatusUnauthorized {
 		return Rejection{}
 	}
-	r := recognize.Response(resp, body())
+	return recognized(resp, body())
+}
+
+// recognized returns what the response says, whatever its status.
+func recognized(resp *http.Response, body []byte) Rejection {
+	r := recognize.Response(resp, body)
 	rej := Rejection{
 		Reason:     Reason(r.Reason),
 		StatusCode: resp.StatusCode,
 		Code:       r.Code,
 		Message:    r.Message,
 		RequestID:  r.RequestID,
+		Unread:     r.Unread,
 	}
 	for _, c := range r.Challenges {
 		rej.Challenges = append(rej.Challenges, Challenge(c))
 	}
 	return rej
+}
+
+// Inspect returns what a response says about the credentials of its request, whatever its
+// status, for tools that have no Transport. body is the beginning of its body, of which
+// the first 64 KiB are read; resp.Body is not. resp.Request may be nil; if it is not,
+// its Authorization header shows the scheme that was sent.
+//
+// The Reason of a response with another status than 401 is empty unless the response
+// gives one; the other fields are set all the same. Texts are bounded and printable, and
+// secrets masked: those of resp.Request, and what has the form of a secret.
+func Inspect(resp *http.Response, body []byte) Rejection {
+	if resp == nil {
+		return Rejection{}
+	}
+	rej := recognized(resp, body[:min(len(body), maxInspected)])
+	if resp.StatusCode != http.StatusUnauthorized && (rej.Reason == ReasonUnspecified || rej.Reason == ReasonOther) {
+		rej.Reason = ""
+	}
+	rej.Date, _ = http.ParseTime(httpx.First(resp.Header, "Date"))
+	return rej.masked(mask.NewSecrets(credentialsOf(resp.Request)...))
+}
+
+// maxInspected is how much of a body is read.
+const maxInspected = 64 << 10
+
+// credentialsOf returns the credentials of a request whose header they are in is not
+// known: the values of all headers with a telling name.
+func credentialsOf(req *http.Request) []string {
+	if req == nil {
+		return nil
+	}
+	var all []string
+	for k, vv := range req.Header {
+		k = strings.ToLower(k)
+		if !strings.Contains(k, "auth") && !strings.Contains(k, "token") && !strings.Contains(k, "key") && !strings.Contains(k, "secret") && k != "cookie" {
+			continue
+		}
+		for _, v := range vv {
+			if v = withoutScheme(v); len(v) >= mask.Overlap {
+				all = append(all, v)
+			}
+		}
+	}
+	return all
 }
 
 // A Challenge is one challenge of a WWW-Authenticate header (RFC 9110 §11.6.1).

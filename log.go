@@ -16,6 +16,7 @@ import (
 // OnOutcome, and to the log.
 func (t *Transport) finish(req *http.Request, resp *http.Response, o *Outcome) {
 	ctx := req.Context()
+	o.Advice = o.advise()
 	if resp != nil && resp.Request != nil {
 		resp.Request = resp.Request.WithContext(withValue(resp.Request.Context(), func(v *contextValue) { v.answered = o }))
 	}
@@ -36,7 +37,11 @@ func (t *Transport) log(ctx context.Context, req *http.Request, o *Outcome) {
 				append(t.attrs(req, o), slog.String("hint", "remove "+t.credentialName()+" from the request, or the key from the options and the environment of the SDK; or give the SDK reauth.Placeholder; or set Transport.Override"))...)
 		}
 	case o.Rejection.Reason == "":
-		l.LogAttrs(ctx, slog.LevelDebug, "reauth: token withheld", slog.String("why", o.Withheld.Text()), slog.String("host", bounded(req.URL.Host, 255)))
+		attrs := []slog.Attr{slog.String("why", o.Withheld.Text()), slog.String("host", bounded(req.URL.Host, 255))}
+		if o.Advice != "" {
+			attrs = append(attrs, slog.String("hint", o.hint()))
+		}
+		l.LogAttrs(ctx, slog.LevelDebug, "reauth: token withheld", attrs...)
 	case o.Recovered():
 		l.LogAttrs(ctx, slog.LevelInfo, "reauth: token rejected, retry succeeded", t.attrs(req, o)...)
 	case o.Retry.StatusCode != 0:
@@ -81,6 +86,9 @@ func (t *Transport) attrs(req *http.Request, o *Outcome) []slog.Attr {
 	if errors.As(o.Err, &failure) && !failure.Permanent() {
 		attrs = append(attrs, slog.Duration("retry_in", failure.RetryAfter()))
 	}
+	if c := o.Rejection.Unread; c != "" {
+		attrs = append(attrs, slog.String("unread", c))
+	}
 	if m := o.Rejection.Message; m != "" {
 		attrs = append(attrs, slog.String("message", m))
 	}
@@ -98,91 +106,46 @@ func (o *Outcome) why() string {
 	return o.NotRetried.Text()
 }
 
-// hint returns what to do about a request that was rejected and not recovered. It is
-// one switch over all that may have happened.
+// hint returns what to do about a request that was rejected and not recovered: the Advice,
+// in the terms of the program where it is the program that has to change.
 func (o *Outcome) hint() string {
-	var failure *RefreshError
 	switch {
-	case o.overwritten:
-		return "Base sends another credential than the token of this Transport: remove what sets the header from Base"
-	case o.Elapsed > 0 && o.NotRetried == "" && o.Retry.StatusCode == 0 && o.Withheld == "":
-		return "the connection broke during the retry: the server may have applied the request, so send it again only if that does no harm"
 	case o.Retry.StatusCode != 0 && o.Predecessor:
 		return "the server rejects the new token and the token before it: the next request refreshes, as far as the limits of the Credential allow"
-	case o.Retry.StatusCode != 0:
-		return "the server rejects new tokens too: give both request ids to its support, and check that it expects tokens of this issuer, with this audience and scope"
+	case o.Advice == AdviceRemoveCredential && o.overwritten:
+		return "Base sends another credential than the token of this Transport: remove what sets the header from Base"
 	case o.NotRetried == NotRetriedTooYoung:
 		return "wait until the servers know the new token; if they never do, check that they accept tokens of this issuer"
-	case o.NotRetried == NotRetriedBudget:
-		return budgetCauses + ": share one login with a Store or give each process its own, or keep the token from that path; or lower Credential.RefreshEvery"
-	case errors.As(o.Err, &failure) && failure.Permanent():
-		return "call Credential.Set with a new token, as after a login"
-	case failure != nil:
-		return "the next request after retry_in calls the Refresher; error says what failed"
+	case o.NotRetried == NotRetriedRetryAfter:
+		return "send the request again after the server's Retry-After"
 	case errors.Is(o.Err, ErrLoggedOut):
 		return "send the request again to use the new login"
-	case errors.Is(o.Err, ErrClosed):
-		return "do not use the client after Credential.Shutdown"
-	}
-	switch o.NotRetried {
-	case NotRetriedBodyTooLarge:
-		return "send the request again, with the new token: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue"
-	case NotRetriedBodyFailed:
+	case o.NotRetried == NotRetriedBodyFailed:
 		return "send the request again, with the new token; error says why GetBody failed"
-	case NotRetriedRetryAfter:
-		return "send the request again after the server's Retry-After"
-	case NotRetriedDeadline:
-		return "give the request more time: a retry needs the refresh, the wait and a round trip"
 	}
-	switch o.Withheld {
-	case WithheldOrigin:
-		return "to send the token to this host, add its origin to Transport.Origins"
-	case WithheldRedirect:
-		return "request the final URL directly, or list both origins in Transport.Origins"
-	case WithheldHost:
-		return "leave Request.Host empty, or list the origin of that host in Transport.Origins"
+	if h, ok := hints[o.Advice]; ok {
+		return h
 	}
-	if o.Err != nil {
-		return "send the request again"
-	}
-	return o.Rejection.Reason.hint()
+	return o.Advice.Text()
 }
 
-// hint returns what to do about a rejection that a new token does not resolve.
-func (r Reason) hint() string {
-	switch r {
-	case ReasonInsufficientScope:
-		return "log in with the scope that the server asks for"
-	case ReasonStepUp:
-		return "have the user authenticate again, as the challenge asks"
-	case ReasonDPoPNonce:
-		return "the server asks for a proof of possession with its nonce, which bearer tokens do not have"
-	case ReasonOtherScheme:
-		return "the server asks for another authentication scheme: see WWW-Authenticate and Transport.Scheme"
-	case ReasonAudience:
-		return "have the issuer make tokens for this server: it expects another audience or issuer"
-	case ReasonRequestSignature:
-		return "check the signature of the request, and this machine's clock"
-	case ReasonCSRF:
-		return "send the anti-forgery token that the server asks for, or use an endpoint that is not for browsers"
-	case ReasonLoginRequired:
-		return "log in again, and call Credential.Set with the new token"
-	case ReasonUpstream:
-		return "tell the owner of the gateway: its own key was rejected, and the token was not"
-	case ReasonOther:
-		return "read the server's message: it is not about the token"
-	case ReasonQuota:
-		return "top up the balance or the quota of the token"
-	case ReasonDenied:
-		return "ask the owner of the server to enable the account, the key or the address"
-	}
-	return "send the request again"
+// hints are the Advices in the terms of the program.
+var hints = map[Advice]string{
+	AdviceLogIn:          "call Credential.Set with a new token, as after a login",
+	AdviceShareLogin:     budgetCauses + ": share one login with a Store or give each process its own, or keep the token from that path; or lower Credential.RefreshEvery",
+	AdviceCheckRefresher: "the next request after retry_in calls the Refresher; error says what failed",
+	AdviceNewClient:      "do not use the client after Credential.Shutdown",
+	AdviceResend:         "send the request again, with the new token: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue",
+	AdviceListOrigin:     "to send the token to this host, add its origin to Transport.Origins",
+	AdviceFinalURL:       "request the final URL directly, or list both origins in Transport.Origins",
+	AdviceCheckHost:      "leave Request.Host empty, or list the origin of that host in Transport.Origins",
+	AdviceOtherScheme:    "the server asks for another authentication scheme: see WWW-Authenticate and Transport.Scheme",
 }
 
 // secrets returns what a server may echo and a log must not repeat: the tokens that
 // were sent, their refresh tokens, and a credential of the request's own.
-func (t *Transport) secrets(req *http.Request, sent ...*tokenState) []string {
-	var all []string
+func (t *Transport) secrets(req *http.Request, sent ...*tokenState) *mask.Secrets {
+	all := make([]string, 0, 2*len(sent)+1)
 	for _, s := range sent {
 		if s != nil {
 			all = append(all, s.AccessToken, s.RefreshToken)
@@ -193,17 +156,17 @@ func (t *Transport) secrets(req *http.Request, sent ...*tokenState) []string {
 			all = append(all, v)
 		}
 	}
-	return all
+	return mask.NewSecrets(all...)
 }
 
 // requestID returns the request id of the response's headers, unless it repeats one of
 // the secrets.
-func (t *Transport) requestID(resp *http.Response, secrets []string) string {
+func (t *Transport) requestID(resp *http.Response, secrets *mask.Secrets) string {
 	return safeID(requestID(resp.Header, t.RequestIDHeaders), secrets)
 }
 
-func safeID(id string, secrets []string) string {
-	if id = bounded(id, maxRequestID); mask.Shares(id, secrets) {
+func safeID(id string, secrets *mask.Secrets) string {
+	if id = bounded(id, maxRequestID); secrets.In(id) {
 		return ""
 	}
 	return id
@@ -227,15 +190,15 @@ const (
 
 // masked returns r as it may be logged: bounded, printable, and without the secrets
 // that the server repeated.
-func (r Rejection) masked(secrets []string) Rejection {
-	r.Code = mask.Text(r.Code, maxCode, secrets...)
-	r.Message = mask.Text(r.Message, maxMessage, secrets...)
+func (r Rejection) masked(secrets *mask.Secrets) Rejection {
+	r.Code = secrets.Text(r.Code, maxCode)
+	r.Message = secrets.Text(r.Message, maxMessage)
 	r.RequestID = safeID(r.RequestID, secrets)
 	challenges := slices.Clone(r.Challenges)
 	for i, ch := range challenges {
 		params := make(map[string]string, len(ch.Params))
 		for name, v := range ch.Params {
-			if !mask.Shares(name, secrets) {
+			if !secrets.In(name) {
 				params[bounded(name, maxCode)] = maskedParam(v, secrets)
 			}
 		}
@@ -251,10 +214,10 @@ func (r Rejection) masked(secrets []string) Rejection {
 
 // maskedParam returns a value of a challenge as it may be logged. Of a value without a
 // secret only its length and its characters are limited.
-func maskedParam(v string, secrets []string) string {
+func maskedParam(v string, secrets *mask.Secrets) string {
 	v = v[:min(len(v), 4*maxParameter)] // before the work
-	if mask.Shares(v, secrets) {
-		return mask.Text(v, maxParameter, secrets...)
+	if secrets.In(v) {
+		return secrets.Text(v, maxParameter)
 	}
 	return bounded(v, maxParameter)
 }

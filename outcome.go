@@ -14,6 +14,7 @@ type Outcome struct {
 	Rejection   Rejection     // of the first send; zero if it was not rejected
 	Withheld    Withheld      // why the request was sent without a token; "" if it carried one
 	NotRetried  NotRetried    // why a rejected request was not sent again; "" if it was
+	Advice      Advice        // what to do, if the request was rejected and not recovered; "" if nothing
 	Err         error         // why there was no retry or no response: a *RefreshError, ErrLoggedOut, the error of GetBody …
 	Elapsed     time.Duration // from the rejection to the last response
 
@@ -73,9 +74,9 @@ func (w Withheld) Text() string { return withheldText[w] }
 
 var withheldText = map[Withheld]string{
 	WithheldAsked:         "the caller asked for no token",
-	WithheldRefresh:       "the request is part of a refresh of the same Credential",
+	WithheldRefresh:       "the request is part of getting a new token",
 	WithheldTrace:         "a TRACE request must not carry credentials",
-	WithheldOrigin:        "the origin is not listed in Transport.Origins",
+	WithheldOrigin:        "the origin is not one that the token is for",
 	WithheldRedirect:      "the request was redirected from, or through, another origin",
 	WithheldHost:          "the Host of the request is another host than its URL's",
 	WithheldScheme:        "the URL has no host, or a scheme other than https and http",

@@ -815,7 +815,7 @@ func TestOrigins(t *testing.T) {
 					got = sent
 				} else if tt.origins != nil {
 					o, _ := reauth.OutcomeOf(resp)
-					assert.Contains(t, o.Withheld.Text(), "Transport.Origins", "where to look")
+					assert.Equal(t, reauth.AdviceListOrigin, o.Advice, "what to do")
 				}
 			}
 			assert.Equal(t, tt.want, got)

@@ -11,7 +11,6 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/reauth-go/reauth/internal/httpx"
-	"github.com/reauth-go/reauth/internal/mask"
 	"github.com/reauth-go/reauth/internal/peek"
 	"github.com/reauth-go/reauth/internal/replay"
 	"github.com/reauth-go/reauth/internal/retryafter"
@@ -163,7 +162,7 @@ func (r *rejectedRequest) rewind() bool {
 	case errors.Is(err, replay.ErrTooLarge):
 		return r.giveUp(NotRetriedBodyTooLarge, nil)
 	case err != nil:
-		return r.giveUp(NotRetriedBodyFailed, mask.Err("reauth: ", err, r.t.secrets(r.req, r.why.rejected, r.next)...))
+		return r.giveUp(NotRetriedBodyFailed, r.t.secrets(r.req, r.why.rejected, r.next).Err("reauth: ", err))
 	}
 	r.again = again
 	return true
@@ -176,7 +175,7 @@ func (r *rejectedRequest) retry() (*http.Response, error) {
 	r.Elapsed = time.Since(r.began)
 	secrets := r.t.secrets(r.req, r.why.rejected, r.next)
 	if resp == nil {
-		r.Err = mask.Err("reauth: the retry failed: ", err, secrets...)
+		r.Err = secrets.Err("reauth: the retry failed: ", err)
 		r.t.finish(r.req, nil, &r.Outcome)
 		return nil, err
 	}

@@ -116,7 +116,7 @@ func (t *Transport) sendWithout(req *http.Request, v *contextValue, why Withheld
 		if err == nil {
 			err = t.baseError(nil, nil)
 		}
-		v.record(Outcome{Withheld: why, Err: mask.Err("reauth: Base: ", err, t.secrets(req)...)})
+		v.record(Outcome{Withheld: why, Err: t.secrets(req).Err("reauth: Base: ", err)})
 		return nil, err
 	}
 	resp.Request = t.shown(req, resp.Request, out)
@@ -257,7 +257,7 @@ func accepts(status int) bool {
 func (t *Transport) answered(req *http.Request, resp *http.Response, err error, v *contextValue, cred *Credential, s *tokenState) {
 	if resp == nil {
 		if v.recording() {
-			v.record(Outcome{Err: mask.Err("reauth: Base: ", err, t.secrets(req, s)...)})
+			v.record(Outcome{Err: t.secrets(req, s).Err("reauth: Base: ", err)})
 		}
 		return
 	}

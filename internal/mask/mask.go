@@ -4,6 +4,7 @@ package mask
 
 import (
 	"fmt"
+	"iter"
 	"reflect"
 	"regexp"
 	"strings"
@@ -22,51 +23,83 @@ type shape struct {
 }
 
 var shapes = []shape{
-	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}`), "$1 [redacted]", func(h *hints) bool { return h.has("bearer", "basic") }},
-	{regexp.MustCompile(`(?i)("?[\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization|signature)"?\s*[=]\s*"?)[^\s"'&,;}]+`), "${1}[redacted]", (*hints).assignment},
-	{regexp.MustCompile(`(?i)(["'][\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization)\\*["']\s*:\s*\\*["'])[^"'\\]*`), "${1}[redacted]", (*hints).assignment},
-	{regexp.MustCompile(`(?i)((?:(?:access|refresh|id|client|bearer)[-_]?(?:token|secret|assertion)|passw(?:or)?d|api[-_]?key)\s*:\s*\\*"?)[^\s"',;}\]\\]+`), "${1}[redacted]", (*hints).assignment},
-	{regexp.MustCompile(`(?i)(authorization\s*:\s*(?:[\w-]+\s+)?)[^\s"',;]{6,}`), "${1}[redacted]", (*hints).assignment},
-	{regexp.MustCompile(`(://)[^/\s"@]*@`), "$1", func(h *hints) bool { return h.has("://") }},
-	{regexp.MustCompile(`(://[^?\s"]*)\?[^\s"]*`), "$1", func(h *hints) bool { return h.has("://") }},
-	{regexp.MustCompile(`\beyJ[\w-]{8,}(\.[\w-]*)*`), "[redacted]", func(h *hints) bool { return h.has("eyj") }},
-	{regexp.MustCompile(`\b(sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[a-z]|ya29|hv[sb]|npm|pypi|dapi|AKIA|ASIA|AIza)[-_.]?[\w.-]{10,}`), "[redacted]", func(h *hints) bool { return h.longWord }},
+	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}`), "$1 [redacted]", func(h *hints) bool { return h.scheme }},
+	{regexp.MustCompile(`(?i)("?[\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization|signature)"?\s*[=]\s*"?)[^\s"'&,;}]+`), "${1}[redacted]", func(h *hints) bool { return h.assigned }},
+	{regexp.MustCompile(`(?i)(["'][\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|assertion|authorization)\\*["']\s*:\s*\\*["'])[^"'\\]*`), "${1}[redacted]", func(h *hints) bool { return h.assigned }},
+	{regexp.MustCompile(`(?i)((?:(?:access|refresh|id|client|bearer)[-_]?(?:token|secret|assertion)|passw(?:or)?d|api[-_]?key)\s*:\s*\\*"?)[^\s"',;}\]\\]+`), "${1}[redacted]", func(h *hints) bool { return h.assigned }},
+	{regexp.MustCompile(`(?i)(authorization\s*:\s*(?:[\w-]+\s+)?)[^\s"',;]{6,}`), "${1}[redacted]", func(h *hints) bool { return h.assigned }},
+	{regexp.MustCompile(`(://)[^/\s"@]*@`), "$1", func(h *hints) bool { return h.address }},
+	{regexp.MustCompile(`(://[^?\s"]*)\?[^\s"]*`), "$1", func(h *hints) bool { return h.address }},
+	{regexp.MustCompile(`\beyJ[\w-]{8,}(\.[\w-]*)*`), "[redacted]", func(h *hints) bool { return h.jwt }},
+	{regexp.MustCompile(`\b(sk|pk|rk|ghp|gho|ghu|ghs|ghr|github_pat|glpat|xox[a-z]|ya29|hv[sb]|npm|pypi|dapi|AKIA|ASIA|AIza)[-_.]?[\w.-]{10,}`), "[redacted]", func(h *hints) bool { return h.key }},
 }
 
-// hints are what a text has of the literals that the expressions need.
+// hints are what a text has of what the expressions need. Most texts have none.
 type hints struct {
-	folded   string
-	longWord bool // as long as a key with a prefix
+	scheme, assigned, address, jwt, key bool
 }
 
+func (h *hints) any() bool { return h.scheme || h.assigned || h.address || h.jwt || h.key }
+
+// hintsOf reads text once.
 func hintsOf(text string) *hints {
-	const key = len("sk") + 10
-	h := &hints{folded: fold(text)}
-	run := 0
-	for i := 0; i < len(text) && !h.longWord; i++ {
-		if run++; !isWord(text[i]) && text[i] != '.' && text[i] != '-' {
-			run = 0
+	h := &hints{}
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case 'b', 'B':
+			h.scheme = h.scheme || startsFolded(text[i:], "bearer") || startsFolded(text[i:], "basic")
+		case '=', ':':
+			h.address = h.address || strings.HasPrefix(text[i:], "://")
+			h.assigned = h.assigned || telling(text[:i])
+		case 'e':
+			h.jwt = h.jwt || strings.HasPrefix(text[i:], "eyJ")
 		}
-		h.longWord = run >= key
+		if i == 0 || !isWord(text[i-1]) {
+			h.key = h.key || isKey(text[i:])
+		}
 	}
 	return h
 }
 
-func isWord(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
-}
-
-func (h *hints) has(literals ...string) bool {
-	for _, l := range literals {
-		if strings.Contains(h.folded, l) {
+// isKey reports whether text begins with an issuer's prefix, and is as long as a key.
+func isKey(text string) bool {
+	const least = 10
+	for _, p := range keyPrefixes {
+		if strings.HasPrefix(text, p) && len(text) >= len(p)+least {
 			return true
 		}
 	}
 	return false
 }
 
-func (h *hints) assignment() bool {
-	return strings.ContainsAny(h.folded, ":=") && h.has("token", "secret", "passw", "key", "assertion", "authorization", "signature")
+// telling reports whether text ends in a name that its value follows, such as that of a
+// token.
+func telling(text string) bool {
+	text = strings.TrimRight(text[max(0, len(text)-64):], " \t\"'\\")
+	begin := len(text)
+	for begin > 0 && (isWord(text[begin-1]) || text[begin-1] == '-') {
+		begin--
+	}
+	name := fold(text[begin:])
+	for _, t := range tellingNames {
+		if strings.Contains(name, t) {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	tellingNames = []string{"token", "secret", "passw", "key", "assertion", "authorization", "signature"}
+	keyPrefixes  = []string{"sk", "pk", "rk", "ghp", "gho", "ghu", "ghs", "ghr", "github_pat", "glpat", "xox", "ya29", "hvs", "hvb", "npm", "pypi", "dapi", "AKIA", "ASIA", "AIza"}
+)
+
+func startsFolded(text, folded string) bool {
+	return len(text) >= len(folded) && strings.EqualFold(text[:len(folded)], folded)
+}
+
+func isWord(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_'
 }
 
 // Overlap is how many bytes in a row a word may share with a known secret.
@@ -76,20 +109,47 @@ const Overlap = 8
 // runes, without the given secrets in any case, without words that contain a piece of
 // them, and without what has the shape of a secret.
 func Text(text string, max int, secrets ...string) string {
+	return NewSecrets(secrets...).Text(text, max)
+}
+
+// Secrets are what texts must not repeat. The zero Secrets are none. They are made for the
+// texts of one response, and are not safe for concurrent use.
+type Secrets struct {
+	values []string
+	runs   runs // of the values, once needed
+}
+
+// NewSecrets returns the Secrets with these values, of which empty ones are none.
+func NewSecrets(values ...string) *Secrets { return &Secrets{values: values} }
+
+// Text is the function Text with these secrets.
+func (s *Secrets) Text(text string, max int) string {
 	if len(text) > 4*max { // before the work, not only after it
 		text = strings.ToValidUTF8(text[:4*max], "")
 	}
-	for _, s := range secrets {
-		text = replaceFolded(text, s)
+	for _, v := range s.values {
+		text = replaceFolded(text, v)
 	}
-	text = maskPieces(text, secrets)
-	h := hintsOf(text)
-	for _, s := range shapes {
-		if s.hint(h) {
-			text = s.re.ReplaceAllString(text, s.to)
+	text = s.maskPieces(text)
+	if h := hintsOf(text); h.any() {
+		for _, sh := range shapes {
+			if sh.hint(h) {
+				text = sh.re.ReplaceAllString(text, sh.to)
+			}
 		}
 	}
 	return Printable(text, max)
+}
+
+// In reports whether word has a run of Overlap bytes of one of the secrets, in any case.
+func (s *Secrets) In(word string) bool {
+	if len(word) < Overlap {
+		return false
+	}
+	if s.runs == nil {
+		s.runs = runsOf(s.values)
+	}
+	return s.runs.in(word)
 }
 
 // fold returns s with the letters A to Z in lower case. Its length is that of s.
@@ -137,95 +197,89 @@ func replaceFolded(text, secret string) string {
 	return b.String() + text
 }
 
+// inToken reports whether a token may have c.
+func inToken(c byte) bool {
+	return isWord(c) || c == '-' || c == '.' || c == '~' || c == '+' || c == '/' || c == '='
+}
+
 // maskPieces replaces the words of text that share a run of bytes with a secret.
-func maskPieces(text string, secrets []string) string {
-	inWord := func(r rune) bool {
-		return r < utf8.RuneSelf && (isWord(byte(r)) || strings.ContainsRune("-.~+/=", r))
-	}
-	var runs *index
+func (s *Secrets) maskPieces(text string) string {
 	var b strings.Builder
-	for len(text) > 0 {
-		end := strings.IndexFunc(text, func(r rune) bool { return !inWord(r) })
-		if end < 0 {
-			end = len(text)
+	done := 0 // is in b
+	for i := 0; i < len(text); {
+		begin := i
+		for i < len(text) && inToken(text[i]) {
+			i++
 		}
-		word := text[:end]
-		if len(word) >= Overlap {
-			if runs == nil {
-				runs = newIndex(secrets)
-			}
-			if runs.shares(word) {
-				word = "[redacted]"
-			}
+		if word := text[begin:i]; s.In(word) {
+			b.WriteString(text[done:begin])
+			b.WriteString("[redacted]")
+			done = i
 		}
-		b.WriteString(word)
-		text = text[end:]
-		next := strings.IndexFunc(text, inWord)
-		if next < 0 {
-			next = len(text)
+		for i < len(text) && !inToken(text[i]) {
+			i++
 		}
-		b.WriteString(text[:next])
-		text = text[next:]
 	}
+	if done == 0 {
+		return text
+	}
+	b.WriteString(text[done:])
 	return b.String()
 }
 
-// Shares reports whether word has a run of Overlap bytes of one of the secrets, in any
-// case.
-func Shares(word string, secrets []string) bool {
-	return len(word) >= Overlap && newIndex(secrets).shares(word)
-}
+// runs are the runs of Overlap bytes of secrets, folded, in a hash table with open
+// addressing: a run is a number of 64 bits. The zero is a free place.
+type runs []uint64
 
-// An index finds runs of Overlap bytes of secrets. Its bits say which runs may be there:
-// most are not, so that few are looked up in the secrets themselves.
-type index struct {
-	secrets []string // folded
-	bits    [512]uint64
-}
-
-func newIndex(secrets []string) *index {
-	x := &index{}
+func runsOf(secrets []string) runs {
+	n := 0
 	for _, s := range secrets {
-		if len(s) < Overlap {
-			continue
+		n += max(0, len(s)-Overlap+1)
+	}
+	size := 1
+	for size < 2*n {
+		size *= 2
+	}
+	r := make(runs, size)
+	for _, s := range secrets {
+		for run := range runsIn(s) {
+			place := r.place(run)
+			r[place] = run
 		}
-		s = fold(s)
-		x.secrets = append(x.secrets, s)
+	}
+	return r
+}
+
+// runsIn returns the runs of s.
+func runsIn(s string) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
 		var run uint64
 		for i := 0; i < len(s); i++ {
-			if run = run<<8 | uint64(s[i]); i >= Overlap-1 {
-				word, bit := x.place(run)
-				x.bits[word] |= bit
+			if run = run<<8 | uint64(foldByte(s[i])); i >= Overlap-1 && run != 0 && !yield(run) {
+				return
 			}
 		}
 	}
-	return x
 }
 
-// place returns the bit of a run.
-func (x *index) place(run uint64) (word int, bit uint64) {
+// place returns where run is, or the free place where it would be.
+func (r runs) place(run uint64) int {
 	const multiplier = 0x9e3779b97f4a7c15 // of Fibonacci hashing
-	hash := run * multiplier >> 49        // 15 bits
-	return int(hash >> 6), 1 << (hash & 63)
+	at := int(run*multiplier>>32) & (len(r) - 1)
+	for r[at] != 0 && r[at] != run {
+		at = (at + 1) & (len(r) - 1)
+	}
+	return at
 }
 
-func (x *index) shares(word string) bool {
-	if len(x.secrets) == 0 {
+// in reports whether word has one of the runs.
+func (r runs) in(word string) bool {
+	if len(r) < 2 { // none
 		return false
 	}
-	var run uint64
-	for i := 0; i < len(word); i++ {
-		if run = run<<8 | uint64(foldByte(word[i])); i < Overlap-1 {
-			continue
-		}
-		if at, bit := x.place(run); x.bits[at]&bit == 0 {
-			continue
-		}
-		piece := fold(word[i-Overlap+1 : i+1])
-		for _, s := range x.secrets {
-			if strings.Contains(s, piece) {
-				return true
-			}
+	for run := range runsIn(word) {
+		if r[r.place(run)] == run {
+			return true
 		}
 	}
 	return false
@@ -292,7 +346,12 @@ type Error struct {
 
 // Err returns err with the prefix before its text, which is masked.
 func Err(prefix string, err error, secrets ...string) *Error {
-	return WithText(prefix+ErrorText(err, secrets...), err)
+	return NewSecrets(secrets...).Err(prefix, err)
+}
+
+// Err is the function Err with these secrets.
+func (s *Secrets) Err(prefix string, err error) *Error {
+	return WithText(prefix+s.errorText(err), err)
 }
 
 // WithText returns an error that prints as the text, which has to be safe, with
@@ -305,13 +364,15 @@ func WithText(text string, err error) *Error {
 }
 
 // ErrorText returns the text of a foreign error, made safe to log.
-func ErrorText(err error, secrets ...string) (text string) {
+func ErrorText(err error, secrets ...string) string { return NewSecrets(secrets...).errorText(err) }
+
+func (s *Secrets) errorText(err error) (text string) {
 	defer func() {
 		if recover() != nil { // a nil pointer in an error, most likely
 			text = fmt.Sprintf("an error of type %T", err)
 		}
 	}()
-	return Text(err.Error(), 300, secrets...)
+	return s.Text(err.Error(), 300)
 }
 
 // Error returns the text.

@@ -87,11 +87,11 @@ func TestTextTakesLinearTime(t *testing.T) {
 	assert.Less(t, time.Since(start), 2*time.Second, "a product of the lengths takes minutes")
 }
 
-func TestShares(t *testing.T) {
-	assert.True(t, Shares("xx12345678xx", []string{"012345678"}))
-	assert.True(t, Shares("ABCDEFGH", []string{"abcdefgh"}), "in another case")
-	assert.False(t, Shares("1234567", []string{"1234567"}), "less than Overlap")
-	assert.False(t, Shares("12345678", nil))
+func TestSecretsIn(t *testing.T) {
+	assert.True(t, NewSecrets("012345678").In("xx12345678xx"))
+	assert.True(t, NewSecrets("abcdefgh").In("ABCDEFGH"), "in another case")
+	assert.False(t, NewSecrets("1234567").In("1234567"), "less than Overlap")
+	assert.False(t, NewSecrets().In("12345678"))
 }
 
 type leaky struct{ secret string }

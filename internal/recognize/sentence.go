@@ -180,4 +180,3 @@ func (l *sentenceReader) word(i, j int) []byte {
 	}
 	return bytes.TrimRight(l.words[l.starts[i]:end], " ")
 }
-
