@@ -16,6 +16,7 @@ import (
 // A flight is one call of the Refresher and all who wait for it.
 type flight struct {
 	stale   Stale
+	before  *tokenState  // the current token when the call began; nil if there was none
 	why     rejection    // zero: the token is about to expire, or has expired
 	asked   requirements // of the session when the call began; of claims, those that a token was asked for with
 	renewed bool         // it asks for what the current token was not fetched with
@@ -126,6 +127,7 @@ func (c *Credential) startLocked(ctx context.Context, now time.Time, stale Stale
 	}
 	f := &flight{
 		stale:   stale,
+		before:  cur,
 		why:     why,
 		start:   now,
 		session: c.sessions,
@@ -397,7 +399,7 @@ func (f *flight) info(now time.Time, r result) RefreshInfo {
 	info := RefreshInfo{
 		Reason:   f.reason(),
 		Result:   RefreshSucceeded,
-		Stale:    f.stale.Token.Fingerprint(),
+		Stale:    f.before.fingerprint(),
 		Start:    f.start,
 		Duration: now.Sub(f.start),
 		Waiters:  f.waiters,
@@ -405,7 +407,7 @@ func (f *flight) info(now time.Time, r result) RefreshInfo {
 	if r.failure != nil {
 		info.Result, info.Err = RefreshFailed, r.failure
 	} else {
-		info.Token, info.Expiry = r.next.Fingerprint(), r.next.Expiry
+		info.Token, info.Expiry = r.next.fingerprint(), r.next.Expiry
 	}
 	return info
 }

@@ -174,11 +174,7 @@ func safeID(id string, secrets *mask.Secrets) string {
 
 // attempt describes a send. s is the token that it carried; nil or empty if none.
 func attempt(resp *http.Response, s *tokenState, requestID string) Attempt {
-	a := Attempt{StatusCode: resp.StatusCode, RequestID: requestID}
-	if s != nil && s.AccessToken != "" {
-		a.Token = fingerprint(s.sum)
-	}
-	return a
+	return Attempt{StatusCode: resp.StatusCode, RequestID: requestID, Token: s.fingerprint()}
 }
 
 // Bounds of what is kept of a server's words, in characters.

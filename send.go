@@ -187,9 +187,9 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, s, before *
 	head := peek.New(req.Context(), resp)
 	o := originOf(req)
 	seen := *resp
-	seen.Request, seen.Body = t.redacted(req, s), http.NoBody // it is read through head
+	seen.Request, seen.Body = t.seen(req, s), http.NoBody // the body is read through head
 	if s != nil && s.verdicts.everAccepted(o) {
-		seen.Request = seen.Request.WithContext(recognize.WithAccepted(req.Context()))
+		seen.Request = seen.Request.WithContext(recognize.WithAccepted(seen.Request.Context()))
 	}
 	rej := t.classifier.Classify(&seen, head.Bytes)
 	if rej.Reason == "" {
@@ -217,9 +217,20 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, s, before *
 	return r, head
 }
 
+// seen returns the request as the Classifier sees it. The built-in one looks at nothing
+// but the header of the credential.
+func (t *Transport) seen(req *http.Request, s *tokenState) *http.Request {
+	if t.Classifier != nil || t.Query != "" || s == nil || s.AccessToken == "" {
+		return t.redacted(req, s)
+	}
+	return &http.Request{Header: http.Header{t.key: {t.prefix + redacted}}}
+}
+
+// redacted stands where a credential stood.
+const redacted = "[redacted]"
+
 // redacted returns the request as it was sent, its credential redacted.
 func (t *Transport) redacted(req *http.Request, s *tokenState) *http.Request {
-	const redacted = "[redacted]"
 	c := *req
 	c.Body, c.GetBody = nil, nil
 	c.Header = make(http.Header, len(req.Header)+1)

@@ -93,6 +93,14 @@ func tokenStateOf(tok Token, now time.Time) *tokenState {
 	}
 }
 
+// fingerprint is Fingerprint, of the sum that is known. It is empty for a nil s.
+func (s *tokenState) fingerprint() string {
+	if s == nil || s.AccessToken == "" {
+		return ""
+	}
+	return fingerprint(s.sum)
+}
+
 // refreshBefore returns RefreshBefore or its default.
 func (c *Credential) refreshBefore() time.Duration {
 	if c.RefreshBefore == 0 {

@@ -42,8 +42,7 @@ type hints struct {
 func (h *hints) any() bool { return h.scheme || h.assigned || h.address || h.jwt || h.key }
 
 // hintsOf reads text once.
-func hintsOf(text string) *hints {
-	h := &hints{}
+func hintsOf(text string) (h hints) {
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {
 		case 'b', 'B':
@@ -64,6 +63,9 @@ func hintsOf(text string) *hints {
 // isKey reports whether text begins with an issuer's prefix, and is as long as a key.
 func isKey(text string) bool {
 	const least = 10
+	if text == "" || strings.IndexByte("sprgxyhndA", text[0]) < 0 {
+		return false
+	}
 	for _, p := range keyPrefixes {
 		if strings.HasPrefix(text, p) && len(text) >= len(p)+least {
 			return true
@@ -80,7 +82,7 @@ func telling(text string) bool {
 	for begin > 0 && (isWord(text[begin-1]) || text[begin-1] == '-') {
 		begin--
 	}
-	name := fold(text[begin:])
+	name, _ := fold(text[begin:])
 	for _, t := range tellingNames {
 		if strings.Contains(name, t) {
 			return true
@@ -112,11 +114,15 @@ func Text(text string, max int, secrets ...string) string {
 	return NewSecrets(secrets...).Text(text, max)
 }
 
-// Secrets are what texts must not repeat. The zero Secrets are none. They are made for the
-// texts of one response, and are not safe for concurrent use.
+// Secrets are what texts must not repeat. They are made for the texts of one response,
+// and are not safe for concurrent use.
 type Secrets struct {
 	values []string
-	runs   runs // of the values, once needed
+	words  []string // of the values those that are one word, and so found in words; folded
+	others []string // of the values the others
+	ready  bool     // words and others are
+	looked int      // bytes that were looked for without runs
+	runs   runs     // of the words, once that is worth it
 }
 
 // NewSecrets returns the Secrets with these values, of which empty ones are none.
@@ -127,13 +133,14 @@ func (s *Secrets) Text(text string, max int) string {
 	if len(text) > 4*max { // before the work, not only after it
 		text = strings.ToValidUTF8(text[:4*max], "")
 	}
-	for _, v := range s.values {
+	s.prepare()
+	for _, v := range s.others {
 		text = replaceFolded(text, v)
 	}
 	text = s.maskPieces(text)
 	if h := hintsOf(text); h.any() {
 		for _, sh := range shapes {
-			if sh.hint(h) {
+			if sh.hint(&h) {
 				text = sh.re.ReplaceAllString(text, sh.to)
 			}
 		}
@@ -143,26 +150,80 @@ func (s *Secrets) Text(text string, max int) string {
 
 // In reports whether word has a run of Overlap bytes of one of the secrets, in any case.
 func (s *Secrets) In(word string) bool {
-	if len(word) < Overlap {
+	if len(word) < Overlap || len(s.values) == 0 {
 		return false
 	}
+	s.prepare()
 	if s.runs == nil {
+		if s.looked += len(word); s.looked <= maxLooked && !s.mayHave(word) {
+			return false
+		}
 		s.runs = runsOf(s.values)
 	}
 	return s.runs.in(word)
 }
 
-// fold returns s with the letters A to Z in lower case. Its length is that of s.
-func fold(s string) string {
-	upper := strings.IndexFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' })
+// prepare sorts the values, once.
+func (s *Secrets) prepare() {
+	if s.ready {
+		return
+	}
+	s.ready = true
+	for _, v := range s.values {
+		if len(v) < shortest {
+			continue
+		}
+		v, isWord := fold(v)
+		if len(v) >= Overlap {
+			s.words = append(s.words, v)
+		}
+		if !isWord || len(v) < Overlap {
+			s.others = append(s.others, v)
+		}
+	}
+}
+
+// maxLooked is how many bytes are looked for one after another. From then on, time must
+// not be the product of that and the length of the secrets.
+const maxLooked = 1 << 10
+
+// mayHave reports whether word may have a run of a secret: whether one of its pieces of half
+// that length, of which each run has at least one, is in a secret. They hardly are by chance.
+func (s *Secrets) mayHave(word string) bool {
+	const half = Overlap / 2
+	word, _ = fold(word)
+	for i := 0; i+half <= len(word); i += half {
+		for _, v := range s.words {
+			if strings.Contains(v, word[i:i+half]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fold returns s with the letters A to Z in lower case, and whether it is one word. Its
+// length is that of s.
+func fold(s string) (folded string, isWord bool) {
+	isWord, upper := true, -1
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case 'A' <= c && c <= 'Z':
+			if upper < 0 {
+				upper = i
+			}
+		case !tokenBytes[c]:
+			isWord = false
+		}
+	}
 	if upper < 0 {
-		return s
+		return s, isWord
 	}
 	b := []byte(s)
 	for i := upper; i < len(b); i++ {
 		b[i] = foldByte(b[i])
 	}
-	return string(b)
+	return string(b), isWord
 }
 
 func foldByte(c byte) byte {
@@ -172,15 +233,23 @@ func foldByte(c byte) byte {
 	return c
 }
 
+// tokenBytes are those that a token may have (RFC 6750 §2.1).
+var tokenBytes = func() (set [256]bool) {
+	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~+/=" {
+		set[c] = true
+	}
+	return set
+}()
+
 // shortest is the length from which on a secret is looked for: a letter is in every text.
 const shortest = 3
 
-// replaceFolded replaces the secret in text, in any case.
+// replaceFolded replaces the secret, which is folded, in text.
 func replaceFolded(text, secret string) string {
-	if len(secret) < shortest || len(secret) > len(text) {
+	if len(secret) > len(text) {
 		return text
 	}
-	folded, secret := fold(text), fold(secret)
+	folded, _ := fold(text)
 	var b strings.Builder
 	for {
 		i := strings.Index(folded, secret)
@@ -197,18 +266,13 @@ func replaceFolded(text, secret string) string {
 	return b.String() + text
 }
 
-// inToken reports whether a token may have c.
-func inToken(c byte) bool {
-	return isWord(c) || c == '-' || c == '.' || c == '~' || c == '+' || c == '/' || c == '='
-}
-
 // maskPieces replaces the words of text that share a run of bytes with a secret.
 func (s *Secrets) maskPieces(text string) string {
 	var b strings.Builder
 	done := 0 // is in b
 	for i := 0; i < len(text); {
 		begin := i
-		for i < len(text) && inToken(text[i]) {
+		for i < len(text) && tokenBytes[text[i]] {
 			i++
 		}
 		if word := text[begin:i]; s.In(word) {
@@ -216,7 +280,7 @@ func (s *Secrets) maskPieces(text string) string {
 			b.WriteString("[redacted]")
 			done = i
 		}
-		for i < len(text) && !inToken(text[i]) {
+		for i < len(text) && !tokenBytes[text[i]] {
 			i++
 		}
 	}

@@ -60,7 +60,7 @@ func TestTextHintsMissNothingThatAnExpressionFinds(t *testing.T) {
 		h := hintsOf(text)
 		for _, s := range shapes {
 			if s.re.ReplaceAllString(text, s.to) != text {
-				assert.True(t, s.hint(h), "%q and %s", text, s.re)
+				assert.True(t, s.hint(&h), "%q and %s", text, s.re)
 			}
 		}
 	}
@@ -71,7 +71,7 @@ func FuzzTextHints(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		h := hintsOf(text)
 		for _, s := range shapes {
-			if s.re.ReplaceAllString(text, s.to) != text && !s.hint(h) {
+			if s.re.ReplaceAllString(text, s.to) != text && !s.hint(&h) {
 				t.Errorf("%q and %s", text, s.re)
 			}
 		}
