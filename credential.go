@@ -352,6 +352,9 @@ func (c *Credential) resetLocked() {
 func (c *Credential) holdLocked(s *tokenState) {
 	s.session = c.sessions + 1
 	c.changes++
+	if cur := c.current.Load(); cur != nil {
+		s.verdicts.earlier = cur.verdicts.origins()
+	}
 	c.current.Store(s)
 	if c.past = append(c.past, pastToken{s.sum, s.session}); len(c.past) > maxPast {
 		c.past = slices.Delete(c.past, 0, 1)

@@ -176,7 +176,7 @@ func (c *Credential) releaseLocked(f *flight) {
 // runtime.Goexit.
 func (c *Credential) run(f *flight, value *contextValue) {
 	var tok Token
-	err := errors.New("the Refresher called runtime.Goexit")
+	err := errGoexit
 	ctx := context.Background()
 	defer func() {
 		if v := recover(); v != nil {
@@ -197,8 +197,7 @@ func (c *Credential) run(f *flight, value *contextValue) {
 		timeout = defaultRefreshTimeout
 	}
 	if timeout > 0 {
-		ctx, cancel = context.WithTimeoutCause(ctx, timeout,
-			fmt.Errorf("the Refresher did not return within %v: %w", timeout, context.DeadlineExceeded))
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, refreshTimeout(timeout))
 	}
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { c.complete(ctx, f, Token{}, context.Cause(ctx), false) })
@@ -209,6 +208,19 @@ func (c *Credential) run(f *flight, value *contextValue) {
 		err = fmt.Errorf("the Refresher returned a nil %T as its error", err)
 	}
 }
+
+var errGoexit = errors.New("the Refresher called runtime.Goexit")
+
+// A refreshTimeout is the error of a Refresher that took longer than that.
+type refreshTimeout time.Duration
+
+// Error implements error.
+func (d refreshTimeout) Error() string {
+	return fmt.Sprintf("the Refresher did not return within %v: %v", time.Duration(d), context.DeadlineExceeded)
+}
+
+// Unwrap returns context.DeadlineExceeded.
+func (d refreshTimeout) Unwrap() error { return context.DeadlineExceeded }
 
 // complete puts the result of f into use: of a Refresher that returned, or that is no
 // longer waited for. The first of the two decides for the waiters. A token is used

@@ -30,25 +30,39 @@ func (t *Transport) finish(req *http.Request, resp *http.Response, o *Outcome) {
 // log writes the one record of a request that was rejected or had its token withheld.
 func (t *Transport) log(ctx context.Context, req *http.Request, o *Outcome) {
 	l := logger(t.Logger)
+	if !l.Enabled(ctx, o.level()) {
+		return
+	}
 	switch {
 	case o.Withheld == WithheldOwnCredential && o.Rejection.Reason != "":
 		if !t.warnedOwn.Swap(true) { // not a sync.Once, which would be locked while the record is written
 			l.LogAttrs(ctx, slog.LevelWarn, "reauth: a request with a credential of its own was rejected, and is not retried",
 				append(t.attrs(req, o), slog.String("hint", "remove "+t.credentialName()+" from the request, or the key from the options and the environment of the SDK; or give the SDK reauth.Placeholder; or set Transport.Override"))...)
 		}
-	case o.Rejection.Reason == "":
+	case o.level() == slog.LevelDebug:
 		attrs := []slog.Attr{slog.String("why", o.Withheld.Text()), slog.String("host", bounded(req.URL.Host, 255))}
 		if o.Advice != "" {
 			attrs = append(attrs, slog.String("hint", o.hint()))
 		}
 		l.LogAttrs(ctx, slog.LevelDebug, "reauth: token withheld", attrs...)
-	case o.Recovered():
+	case o.level() == slog.LevelInfo:
 		l.LogAttrs(ctx, slog.LevelInfo, "reauth: token rejected, retry succeeded", t.attrs(req, o)...)
 	case o.Retry.StatusCode != 0:
 		l.LogAttrs(ctx, slog.LevelWarn, "reauth: token rejected, retry rejected too", append(t.attrs(req, o), slog.String("hint", o.hint()))...)
 	default:
 		l.LogAttrs(ctx, slog.LevelWarn, "reauth: token rejected, not retried", append(t.attrs(req, o), slog.String("hint", o.hint()))...)
 	}
+}
+
+// level returns the level of the record.
+func (o *Outcome) level() slog.Level {
+	switch {
+	case o.Rejection.Reason == "":
+		return slog.LevelDebug
+	case o.Recovered():
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
 }
 
 // attrs returns what the record of a request says.
@@ -190,22 +204,29 @@ func (r Rejection) masked(secrets *mask.Secrets) Rejection {
 	r.Code = secrets.Text(r.Code, maxCode)
 	r.Message = secrets.Text(r.Message, maxMessage)
 	r.RequestID = safeID(r.RequestID, secrets)
-	challenges := slices.Clone(r.Challenges)
-	for i, ch := range challenges {
-		params := make(map[string]string, len(ch.Params))
+	r.Challenges = slices.Clone(r.Challenges)
+	for i := range r.Challenges {
+		ch := &r.Challenges[i]
+		ch.Scheme, ch.Token68 = maskedParam(ch.Scheme, secrets), maskedParam(ch.Token68, secrets)
 		for name, v := range ch.Params {
-			if !secrets.In(name) {
-				params[bounded(name, maxCode)] = maskedParam(v, secrets)
+			if secrets.In(name) || bounded(name, maxCode) != name || maskedParam(v, secrets) != v {
+				ch.Params = maskedParams(ch.Params, secrets)
+				break
 			}
 		}
-		if ch.Params != nil {
-			ch.Params = params
-		}
-		ch.Scheme, ch.Token68 = maskedParam(ch.Scheme, secrets), maskedParam(ch.Token68, secrets)
-		challenges[i] = ch
 	}
-	r.Challenges = challenges
 	return r
+}
+
+// maskedParams returns the parameters of a challenge as they may be logged.
+func maskedParams(params map[string]string, secrets *mask.Secrets) map[string]string {
+	masked := make(map[string]string, len(params))
+	for name, v := range params {
+		if !secrets.In(name) {
+			masked[bounded(name, maxCode)] = maskedParam(v, secrets)
+		}
+	}
+	return masked
 }
 
 // maskedParam returns a value of a challenge as it may be logged. Of a value without a

@@ -187,10 +187,7 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, s, before *
 	head := peek.New(req.Context(), resp)
 	o := originOf(req)
 	seen := *resp
-	seen.Request, seen.Body = t.seen(req, s), http.NoBody // the body is read through head
-	if s != nil && s.verdicts.everAccepted(o) {
-		seen.Request = seen.Request.WithContext(recognize.WithAccepted(seen.Request.Context()))
-	}
+	seen.Request, seen.Body = t.seen(req, s, o), http.NoBody // the body is read through head
 	rej := t.classifier.Classify(&seen, head.Bytes)
 	if rej.Reason == "" {
 		if !head.Begun() {
@@ -204,8 +201,8 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, s, before *
 	if rej.Challenges == nil {
 		rej.Challenges = ParseChallenges(resp.Header)
 	}
-	if rej.Date.IsZero() {
-		rej.Date, _ = http.ParseTime(httpx.First(resp.Header, "Date"))
+	if date := httpx.First(resp.Header, "Date"); rej.Date.IsZero() && date != "" {
+		rej.Date, _ = http.ParseTime(date)
 	}
 	secrets := t.secrets(req, s, before)
 	r := &rejection{Rejection: rej.masked(secrets), written: rej.Challenges, rejected: s, origin: o}
@@ -218,12 +215,20 @@ func (t *Transport) classify(req *http.Request, resp *http.Response, s, before *
 }
 
 // seen returns the request as the Classifier sees it. The built-in one looks at nothing
-// but the header of the credential.
-func (t *Transport) seen(req *http.Request, s *tokenState) *http.Request {
-	if t.Classifier != nil || t.Query != "" || s == nil || s.AccessToken == "" {
-		return t.redacted(req, s)
+// but the scheme that was sent, and whether the origin has accepted such a token.
+func (t *Transport) seen(req *http.Request, s *tokenState, o requestOrigin) *http.Request {
+	accepted := s != nil && s.verdicts.takes(o)
+	if t.Classifier == nil && t.Query == "" && s != nil && s.AccessToken != "" {
+		if accepted {
+			return t.sentAccepted
+		}
+		return t.sent
 	}
-	return &http.Request{Header: http.Header{t.key: {t.prefix + redacted}}}
+	seen := t.redacted(req, s)
+	if accepted {
+		seen = seen.WithContext(recognize.WithAccepted(seen.Context()))
+	}
+	return seen
 }
 
 // redacted stands where a credential stood.

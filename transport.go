@@ -14,6 +14,7 @@ import (
 
 	"github.com/reauth-go/reauth/internal/httpx"
 	"github.com/reauth-go/reauth/internal/origin"
+	"github.com/reauth-go/reauth/internal/recognize"
 	"github.com/reauth-go/reauth/internal/replay"
 )
 
@@ -229,6 +230,9 @@ type config struct {
 	asListed   []requestOrigin // origins as most requests have them
 	classifier Classifier
 	keep       int64
+
+	// The requests that the built-in Classifier sees: see Transport.seen.
+	sent, sentAccepted *http.Request
 }
 
 // configure sets config.
@@ -256,6 +260,8 @@ func (t *Transport) configure() {
 	if t.Classifier == nil {
 		t.classifier = DefaultClassifier()
 	}
+	t.sent = &http.Request{Header: http.Header{t.key: {t.prefix + redacted}}}
+	t.sentAccepted = t.sent.WithContext(recognize.WithAccepted(context.Background()))
 	t.origins, t.err = parseOrigins(t.Origins)
 	for _, o := range t.origins {
 		u := o.String()

@@ -205,40 +205,45 @@ func (s *Secrets) mayHave(word string) bool {
 // fold returns s with the letters A to Z in lower case, and whether it is one word. Its
 // length is that of s.
 func fold(s string) (folded string, isWord bool) {
-	isWord, upper := true, -1
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
+	var has, also uint8 // two, as each waits for itself
+	i := 0
+	for ; i+4 <= len(s); i += 4 {
+		has |= kinds[s[i]] | kinds[s[i+1]]
+		also |= kinds[s[i+2]] | kinds[s[i+3]]
+	}
+	for ; i < len(s); i++ {
+		has |= kinds[s[i]]
+	}
+	has |= also
+	if has&upper == 0 {
+		return s, has&noToken == 0
+	}
+	b := make([]byte, len(s))
+	for i := range b {
+		b[i] = lower[s[i]]
+	}
+	return string(b), has&noToken == 0
+}
+
+// Kinds of bytes.
+const (
+	upper   = 1 << iota // A to Z
+	noToken             // a token has none of these (RFC 6750 §2.1)
+)
+
+// kinds and lower are by byte.
+var kinds, lower = func() (kinds, lower [256]uint8) {
+	for i := range kinds {
+		c := byte(i)
+		lower[i] = c
+		switch {
 		case 'A' <= c && c <= 'Z':
-			if upper < 0 {
-				upper = i
-			}
-		case !tokenBytes[c]:
-			isWord = false
+			kinds[i], lower[i] = upper, c+'a'-'A'
+		case !isWord(c) && strings.IndexByte("-.~+/=", c) < 0:
+			kinds[i] = noToken
 		}
 	}
-	if upper < 0 {
-		return s, isWord
-	}
-	b := []byte(s)
-	for i := upper; i < len(b); i++ {
-		b[i] = foldByte(b[i])
-	}
-	return string(b), isWord
-}
-
-func foldByte(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
-}
-
-// tokenBytes are those that a token may have (RFC 6750 §2.1).
-var tokenBytes = func() (set [256]bool) {
-	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~+/=" {
-		set[c] = true
-	}
-	return set
+	return kinds, lower
 }()
 
 // shortest is the length from which on a secret is looked for: a letter is in every text.
@@ -272,7 +277,7 @@ func (s *Secrets) maskPieces(text string) string {
 	done := 0 // is in b
 	for i := 0; i < len(text); {
 		begin := i
-		for i < len(text) && tokenBytes[text[i]] {
+		for i < len(text) && kinds[text[i]]&noToken == 0 {
 			i++
 		}
 		if word := text[begin:i]; s.In(word) {
@@ -280,7 +285,7 @@ func (s *Secrets) maskPieces(text string) string {
 			b.WriteString("[redacted]")
 			done = i
 		}
-		for i < len(text) && !tokenBytes[text[i]] {
+		for i < len(text) && kinds[text[i]]&noToken != 0 {
 			i++
 		}
 	}
@@ -319,7 +324,7 @@ func runsIn(s string) iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
 		var run uint64
 		for i := 0; i < len(s); i++ {
-			if run = run<<8 | uint64(foldByte(s[i])); i >= Overlap-1 && run != 0 && !yield(run) {
+			if run = run<<8 | uint64(lower[s[i]]); i >= Overlap-1 && run != 0 && !yield(run) {
 				return
 			}
 		}
