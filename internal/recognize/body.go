@@ -81,6 +81,7 @@ func folded(name string) string {
 // explain reads the body of an error.
 func explain(h http.Header, body []byte) *explanation {
 	e := &explanation{}
+	e.headers(h)
 	body, e.unread = decoded(h, body)
 	text := bytes.TrimLeft(body, " \t\r\n")
 	if len(text) > 1 && (text[0] == '{' || text[0] == '[') && bytes.IndexByte(text, '"') < 0 {
@@ -113,6 +114,28 @@ func explain(h http.Header, body []byte) *explanation {
 		e.found = finding{Reason: InvalidToken}
 	}
 	return e
+}
+
+// headers reads the headers that explain an error: X-Amzn-Errortype, X-Ms-Diagnostics.
+func (e *explanation) headers(h http.Header) {
+	for k, vv := range h {
+		if len(k) > 40 || !explains(k) {
+			continue
+		}
+		for _, v := range vv {
+			e.words.read(v)
+		}
+	}
+}
+
+// explains reports whether a header's name promises an explanation.
+func explains(name string) bool {
+	for _, s := range []string{"Error", "error", "Diagnostic", "diagnostic", "Reason", "reason", "Failure", "failure"} {
+		if strings.Contains(name, s) {
+			return true
+		}
+	}
+	return false
 }
 
 // maxDecoded bounds what is decompressed.

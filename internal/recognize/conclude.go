@@ -36,7 +36,7 @@ func (f finding) rank() int {
 }
 
 func (c concept) subject() bool { return c >= token && c <= version }
-func (c concept) state() bool   { return c >= expired && c <= unauthorized }
+func (c concept) state() bool   { return c >= expired && c <= limited }
 
 // decisive are the matters that decide, whatever their state, the first before the next.
 // A weak one is what people say of other things as well.
@@ -215,6 +215,9 @@ func pairs(matches []match) (ofToken Reason, other finding) {
 
 // findingOf returns what it means for a request that such a thing is in such a state.
 func findingOf(subject, state concept) finding {
+	if state == limited {
+		return finding{Denied, true}
+	}
 	inactive := state == locked || state == revoked || state == disabled || state == expired || state == ended
 	switch subject {
 	case refreshToken:
