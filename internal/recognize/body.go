@@ -123,7 +123,9 @@ func (e *explanation) headers(h http.Header) {
 			continue
 		}
 		for _, v := range vv {
-			e.words.read(v)
+			if !strings.HasPrefix(v, "{") { // of the server's own state
+				e.words.read(v)
+			}
 		}
 	}
 }

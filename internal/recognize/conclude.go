@@ -35,7 +35,7 @@ func (f finding) rank() int {
 	return 8
 }
 
-func (c concept) subject() bool { return c >= token && c <= version }
+func (c concept) subject() bool { return c >= token && c <= login }
 func (c concept) state() bool   { return c >= expired && c <= limited }
 
 // decisive are the matters that decide, whatever their state, the first before the next.
@@ -62,6 +62,7 @@ var hinting = [...]struct {
 	finding
 }{
 	{scope, finding{Reason: InsufficientScope}},
+	{identity, finding{StepUp, true}},
 	{address, finding{Reason: Denied}},
 	{place, finding{Denied, true}},
 	{denied, finding{Denied, true}},
@@ -125,8 +126,10 @@ func decide(has *[concepts]bool, ofToken Reason) finding {
 	switch {
 	case has[client] && has[mismatch]:
 		return finding{Reason: Audience}
+	case has[hmac] && (has[token] || has[signature]):
+		return finding{Reason: RequestSignature}
 	case has[token]:
-	case has[requestSignature], has[requestTime]:
+	case has[hmac], has[requestSignature], has[requestTime]:
 		return finding{Reason: RequestSignature}
 	case has[signature] && has[mismatch], has[moment]:
 		return finding{RequestSignature, true}
@@ -136,14 +139,12 @@ func decide(has *[concepts]bool, ofToken Reason) finding {
 
 // hint returns what a sentence hints at, or none.
 func hint(has *[concepts]bool, page bool) finding {
-	if has[generic] {
-		return finding{}
-	}
 	if has[login] && page {
 		return finding{Reason: OtherScheme}
 	}
 	for _, h := range hinting {
-		if has[h.concept] {
+		// "Log in to use this feature", "not authorized to access this resource".
+		if has[h.concept] && !(has[login] && (h.concept == denied || h.concept == refused)) && !(has[generic] && h.concept == refused) {
 			return h.finding
 		}
 	}
@@ -218,14 +219,15 @@ func findingOf(subject, state concept) finding {
 	if state == limited {
 		return finding{Denied, true}
 	}
+	if state == notYet && subject != user && subject != account && subject != email && subject != plan && subject != thing {
+		return finding{}
+	}
 	inactive := state == locked || state == revoked || state == disabled || state == expired || state == ended
 	switch subject {
 	case refreshToken:
-		if state != missing {
-			return finding{Reason: LoginRequired}
-		}
+		return finding{LoginRequired, state == missing}
 	case email:
-		if state == unverified || inactive {
+		if state == unverified || state == notYet || inactive {
 			return finding{Denied, true}
 		}
 		return finding{Reason: OtherScheme}
@@ -233,7 +235,7 @@ func findingOf(subject, state concept) finding {
 		if inactive {
 			return finding{Reason: Denied}
 		}
-		if state == unverified || state == mismatch {
+		if state == unverified || state == notYet || state == mismatch {
 			return finding{Denied, true}
 		}
 	case account:
@@ -241,6 +243,14 @@ func findingOf(subject, state concept) finding {
 			return finding{Reason: Denied}
 		}
 		return finding{Denied, true}
+	case authn, login:
+		if state == expired {
+			return finding{Reason: Expired}
+		}
+	case admin:
+		if state == missing || state == unauthorized {
+			return finding{InsufficientScope, true}
+		}
 	case plan:
 		return finding{Denied, true}
 	case right:
@@ -250,24 +260,27 @@ func findingOf(subject, state concept) finding {
 			return finding{Denied, true}
 		}
 		if state != missing {
-			return finding{Reason: Audience}
+			return finding{Audience, true}
 		}
 	case secret:
 		return finding{Reason: Denied}
 	case password, certificate:
 		return finding{Reason: OtherScheme}
-	case otherToken, version:
-		return finding{Other, subject == version}
-	case token, credentials, signature, requestSignature:
+	case otherToken, thing:
+		return finding{Other, subject == thing}
+	case token, credentials, signature, requestSignature, hmac:
 		switch state {
-		case unauthorized:
+		case missing:
+			if subject == signature {
+				return finding{RequestSignature, true}
+			}
+			return finding{Reason: Missing}
+		case unauthorized, unverified:
 			return finding{}
 		case expired:
 			return finding{Reason: Expired}
 		case revoked, disabled, locked:
 			return finding{Reason: Revoked}
-		case missing:
-			return finding{Reason: Missing}
 		}
 		return finding{Reason: InvalidToken}
 	case nothing:

@@ -66,7 +66,7 @@ func (l *sentenceReader) read(text string) {
 		case 'A' <= r && r <= 'Z':
 			// tokenExpired, JWTExpired
 			lower := i+1 < len(text) && 'a' <= text[i+1] && text[i+1] <= 'z'
-			if 'a' <= last && last <= 'z' || 'A' <= last && last <= 'Z' && lower {
+			if 'a' <= last && last <= 'z' || 'A' <= last && last <= 'Z' && lower && !(last == 'O' && r == 'A') { // not OAuth
 				l.blank()
 			}
 			l.letter(r | 0x20)
