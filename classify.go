@@ -66,17 +66,16 @@ type Rejection struct {
 	Date       time.Time   // the server's clock, from the Date header; zero if it sent none
 }
 
-// A Classifier decides what a response says about the token that its request
-// carried. It must be safe for concurrent use.
+// A Classifier decides whether a response rejects the token of its request, and why. It
+// must be safe for concurrent use.
 //
-// Classify returns the zero Rejection for a response that does not reject the
-// token. Of a Rejection only the Reason is needed: the Transport fills in what
-// else is zero. body reads the first 64 KiB of the body, within one second, and
-// only when it is called, so that no stream is held up by a Classifier that
-// looks at nothing but the status; the caller still reads the body from its
-// beginning. resp.Request is the request as it was sent, the token or the caller's
-// own credential redacted.
-// Classify must neither read nor close resp.Body, nor keep what body returns.
+// Classify returns the zero Rejection for a response that does not. Of a Rejection only
+// the Reason is needed: the Transport fills in what else is zero. body returns the first
+// 64 KiB of the body, which it reads within one second when it is called first: a stream
+// is not held up by a Classifier that looks at nothing but the status. The caller still
+// reads the body from its beginning. resp.Request is the request as it was sent, with the
+// token or the caller's own credential redacted. Classify must neither read nor close
+// resp.Body, nor keep what body returns.
 type Classifier interface {
 	Classify(resp *http.Response, body func() []byte) Rejection
 }
@@ -92,9 +91,11 @@ func (f ClassifierFunc) Classify(resp *http.Response, body func() []byte) Reject
 // DefaultClassifier returns the built-in Classifier, to be combined with others.
 //
 // It gives each 401 a Reason: by its challenges, by the codes and words of the first
-// 64 KiB of its body, and by the scheme that was sent. If these disagree, a reason that
-// a new token does not resolve outranks others, and the specific the generic. A 401
-// without a reason is ReasonUnspecified. Other statuses are no rejections.
+// 64 KiB of its body, by the scheme that was sent, and by whether the origin has accepted
+// a token before. If these disagree, a code outranks words, and words in JSON those on a
+// page; a specific reason that a new token does not resolve outranks news of the token,
+// and that what is said in general terms. A 401 without a reason is ReasonUnspecified.
+// Other statuses are no rejections.
 func DefaultClassifier() Classifier { return ClassifierFunc(classifyUnauthorized) }
 
 func classifyUnauthorized(resp *http.Response, body func() []byte) Rejection {

@@ -35,7 +35,8 @@ type fuzzSlow struct {
 	waited bool
 }
 
-func corpusScores(t *testing.T, rows []corpusRow) {
+func corpusScores(t *testing.T, rows []corpusRow, leastRecall, mostNeedless, leastIDs float64) {
+	t.Helper()
 	var recall, needless, others, ids, claims [2]score
 	for _, r := range rows {
 		i := 0
@@ -55,7 +56,7 @@ func corpusScores(t *testing.T, rows []corpusRow) {
 			if !refreshes {
 				t.Logf("missed: %s (%s) %q", r.ID, rej.Reason, rej.Message)
 			}
-		case r.Label == "not_token":
+		case r.Label != "missing":
 			needless[i].note(refreshes)
 			if refreshes {
 				t.Logf("needless: %s (%s) %q", r.ID, rej.Reason, rej.Message)
@@ -72,10 +73,10 @@ func corpusScores(t *testing.T, rows []corpusRow) {
 		t.Logf("%s rows: recall of curable 401s %.1f %% of %d; needless refreshes %.1f %% of %d; on other statuses %d of %d; claims %d; request ids %.1f %% of %d",
 			name, recall[i].percent(), recall[i].of, needless[i].percent(), needless[i].of, others[i].hits, others[i].of, claims[i].of, ids[i].percent(), ids[i].of)
 	}
-	assert.GreaterOrEqual(t, recall[0].percent(), 99.0)
-	assert.LessOrEqual(t, needless[0].percent(), 5.0)
+	assert.GreaterOrEqual(t, recall[0].percent(), leastRecall)
+	assert.LessOrEqual(t, needless[0].percent(), mostNeedless)
 	assert.Zero(t, others[0].hits+others[1].hits)
-	assert.GreaterOrEqual(t, ids[0].percent(), 98.0)
+	assert.GreaterOrEqual(t, ids[0].percent(), leastIDs)
 }
 
 func (r wordsUnread) Read([]byte) (int, error) {
@@ -984,12 +985,36 @@ func TestClassifyAside(t *testing.T) {
 }
 
 // The whole corpus, with its scores: rows whose bytes are sent for other causes
-// too, and those written from memory, are told apart. A challenge for claims
-// goes to the Refresher with the challenge, and so does not count as
-// needless, although a token without the claims would not help.
+// too, and rows from memory, do not count.
 func TestClassifyCorpus(t *testing.T) {
-	t.Run("seen on the wire", func(t *testing.T) { corpusScores(t, corpus(t, "responses.jsonl")) })
-	t.Run("other providers", func(t *testing.T) { corpusScores(t, corpus(t, "more.jsonl")) })
+	var rows []corpusRow
+	for _, name := range []string{"responses.jsonl", "responses2.jsonl", "servers.jsonl", "more.jsonl"} {
+		rows = append(rows, corpus(t, name)...)
+	}
+	corpusScores(t, rows, 99.5, 5, 99)
+}
+
+// Rows that were collected last. Half of them were not looked at while the words were
+// chosen: README.md has the scores of the time.
+func TestClassifyCollected(t *testing.T) {
+	corpusScores(t, corpus(t, "collected.jsonl"), 99.5, 15, 80)
+}
+
+// Eight libraries' words for a JWT that has expired, or is not theirs.
+func TestClassifyJWTLibraries(t *testing.T) {
+	for _, r := range corpusOf[struct{ Lib, C, Code, Message string }](t, "jwt-messages.jsonl") {
+		quoted, err := json.Marshal(r.Message)
+		require.NoError(t, err)
+		for _, body := range []string{r.Message, "Unauthorized: " + r.Message, `{"message":` + string(quoted) + `}`, fmt.Sprintf(`{"code":%q,"message":%s}`, r.Code, quoted)} {
+			rej := wordsRejection(body)
+			if strings.Contains(r.C, "audience") {
+				assert.Equal(t, reauth.ReasonAudience, rej.Reason, "%s: %s", r.Lib, body)
+				continue
+			}
+			assert.True(t, rej.Reason.Refreshable(), "%s: %s %s", r.Lib, rej.Reason, body)
+			assert.NotEqual(t, reauth.ReasonUnspecified, rej.Reason, "%s: %s", r.Lib, body)
+		}
+	}
 }
 
 func FuzzResponse(f *testing.F) {

@@ -312,6 +312,47 @@ func ExampleParseChallenges() {
 
 // For another protocol than HTTP, such as gRPC: Token before a call, and Refresh once
 // when the server has rejected the token.
+// A tool says what a response means that somebody has saved.
+func ExampleInspect() {
+	resp := &http.Response{StatusCode: 403, Header: http.Header{"X-Request-Id": {"b8f0"}}}
+	rej := reauth.Inspect(resp, []byte(`{"code":"QUOTA_EXCEEDED","message":"The monthly quota is used up"}`))
+	fmt.Println(rej.Reason, rej.RequestID)
+	fmt.Println(rej.Reason.Advice().Text())
+	// Output:
+	// quota b8f0
+	// top up the balance or the quota of the token
+}
+
+// A program decides by the Advice what its user has to do.
+func ExampleAdvice() {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="repo:write"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer api.Close()
+	client := &http.Client{Transport: &reauth.Transport{
+		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+			return reauth.Token{AccessToken: "token"}, nil
+		})},
+		Origins:    []string{api.URL},
+		Logger:     slog.New(slog.DiscardHandler),
+	}}
+	resp, err := client.Get(api.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	o, _ := reauth.OutcomeOf(resp)
+	switch o.Advice {
+	case reauth.AdviceLogIn, reauth.AdviceRequestScope, reauth.AdviceStepUp:
+		fmt.Println("please", o.Advice.Text())
+	case reauth.AdviceTopUp:
+		fmt.Println("no money left")
+	}
+	// Output: please log in with the scope or the permission that the server asks for
+}
+
 func ExampleCredential_Refresh() {
 	n := 0
 	cred := &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {

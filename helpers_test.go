@@ -451,14 +451,19 @@ func (r corpusRow) response(t testing.TB) (*http.Response, []byte) {
 
 func corpus(t testing.TB, name string) []corpusRow {
 	t.Helper()
+	return corpusOf[corpusRow](t, name)
+}
+
+// corpusOf returns the lines of a file of the corpus.
+func corpusOf[T any](t testing.TB, name string) (rows []T) {
+	t.Helper()
 	f, err := os.Open("testdata/corpus/" + name)
 	require.NoError(t, err)
 	defer f.Close()
-	var rows []corpusRow
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<22)
 	for lines.Scan() {
-		var r corpusRow
+		var r T
 		require.NoError(t, json.Unmarshal(lines.Bytes(), &r))
 		rows = append(rows, r)
 	}

@@ -208,6 +208,7 @@ func TestLogOneRecordForEachRejection(t *testing.T) {
 				}
 				o, ok := reauth.OutcomeOf(resp)
 				require.True(t, ok)
+				assert.Equal(t, tc.level == slog.LevelWarn, o.Advice != "", "advice: %q", o.Advice)
 				assert.Equal(t, tc.level == slog.LevelInfo, o.Recovered())
 				assert.Equal(t, r["request_id"], o.RequestID())
 				if o.RequestID() != "" && len(rt.RequestIDHeaders) == 0 {

@@ -82,6 +82,16 @@ func allocs(p peer, headers int) float64 {
 	return testing.AllocsPerRun(1000, func() { send(rt, req) })
 }
 
+// A recovery costs at most 100 allocations, the test's servers included.
+func TestRecoveryAllocations(t *testing.T) {
+	callers, done := recovery([]peer{oursNoWait})
+	defer done()
+	send := callers[0]()
+	n := testing.AllocsPerRun(1000, send)
+	t.Logf("%.0f allocations", n)
+	assert.LessOrEqual(t, n, 100.0)
+}
+
 func TestIdleCredentialsAreSmall(t *testing.T) {
 	got := idleCredentials(20_000)
 	assert.LessOrEqual(t, got.bytes, 1000.0, "bytes of live heap each")

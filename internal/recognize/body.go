@@ -302,6 +302,10 @@ func (e *explanation) fact(key, v string) {
 	if strings.HasPrefix(v, "http://") || strings.HasPrefix(v, "https://") || memberRank(key, e.parent, v) > 0 {
 		return
 	}
+	if key == "faultcode" { // of SOAP, which begins with whose fault it is
+		v = v[1+strings.LastIndexByte(v, ':'):]
+		v = strings.TrimPrefix(strings.TrimPrefix(v, "Client."), "Server.")
+	}
 	before := e.words.found.Reason
 	e.words.read(v)
 	if blank {

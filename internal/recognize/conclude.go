@@ -6,8 +6,11 @@ type finding struct {
 	weak bool // any news of a token overrules it
 }
 
-// rankWeak is the rank of a weak finding.
-const rankWeak = 3
+// Ranks of a weak finding, and of InvalidToken.
+const (
+	rankWeak    = 2
+	rankInvalid = 4
+)
 
 // rank orders the findings of a response that has several: what a new token does not
 // resolve before what it does, the specific before the generic.
@@ -18,9 +21,9 @@ func (f finding) rank() int {
 	case Unspecified:
 		return 1
 	case Missing:
-		return 2
+		return 3
 	case InvalidToken:
-		return 4
+		return rankInvalid
 	case Expired, Revoked:
 		return 5
 	}
@@ -100,7 +103,7 @@ func (l *sentenceReader) conclude() finding {
 		}
 	}
 	// "Invalid token or insufficient permissions" leaves it open: in doubt, refresh.
-	if other.Reason == "" || has[either] && ofToken != "" || other.weak && ofToken != "" && ofToken != Missing {
+	if other.Reason == "" || has[either] && ofToken != "" || other.weak && ofToken != "" {
 		return finding{Reason: ofToken}
 	}
 	return other
@@ -172,7 +175,8 @@ func pairs(matches []match) (ofToken Reason, other finding) {
 			// "The session for this user timed out" is about the session, "the user of
 			// this session was disabled" about the user.
 			owner := before != nothing && i > 0 && matches[i-1].concept == of && s.at-beforeEnd <= 4 ||
-				before == token && (s.concept == account || s.concept == user) && s.at > beforeEnd && s.at-beforeEnd <= 2
+				before == token && (s.concept == account || s.concept == user) && s.at > beforeEnd && s.at-beforeEnd <= 2 ||
+				before == refreshToken && s.concept == token && s.at == s.end && s.at-beforeEnd <= 1 // 刷新令牌会话
 			if !owner {
 				before = s.concept
 			}

@@ -94,12 +94,15 @@ func (e *explanation) reason(c challenged) Reason {
 	if e.words.page && c.says.Reason != "" {
 		body = finding{}
 	}
+	if c.taken && body == (finding{OtherScheme, true}) {
+		body = finding{} // "login failed" is said of its tokens too
+	}
 	switch {
 	case c.says.Reason == Claims:
 		return Claims
 	case e.upstream:
 		return Upstream
-	case !c.ours && c.says.rank() <= rankWeak && (body.rank() <= rankWeak || body.Reason == Denied || body.Reason == InvalidToken && !e.words.token && !e.words.signed):
+	case !c.ours && c.says.rank() < rankInvalid && (body.rank() < rankInvalid || body.Reason == Denied || body.Reason == InvalidToken && !e.words.token && !e.words.signed):
 		return OtherScheme // and no news of a token: "invalid credentials" are none
 	case c.unknown && body.Reason == Missing && c.says.Reason == "":
 		return OtherScheme // the server looked for its own, and did not see it
@@ -138,6 +141,7 @@ type challenged struct {
 	says    finding
 	ours    bool // one is, or may be, for credentials such as were sent
 	unknown bool // that is only because its scheme is unknown
+	taken   bool // the server has accepted such credentials before
 }
 
 // foreign are the schemes that take no token of an issuer's.
@@ -156,7 +160,8 @@ func isForeign(scheme string) bool {
 // readChallenges returns what the challenges say to the request.
 func readChallenges(challenges []challenge.Challenge, req *http.Request) challenged {
 	sent := sentScheme(req)
-	c := challenged{ours: len(challenges) == 0 || req != nil && req.Context().Value(acceptedKey{}) != nil}
+	taken := req != nil && req.Context().Value(acceptedKey{}) != nil
+	c := challenged{ours: len(challenges) == 0 || taken, taken: taken}
 	for _, ch := range challenges {
 		switch scheme := strings.ToLower(ch.Scheme); {
 		case sent != "" && strings.EqualFold(scheme, sent), scheme == "bearer", scheme == "token", scheme == "dpop", scheme == "":
