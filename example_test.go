@@ -334,8 +334,8 @@ func ExampleAdvice() {
 		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
 			return reauth.Token{AccessToken: "token"}, nil
 		})},
-		Origins:    []string{api.URL},
-		Logger:     slog.New(slog.DiscardHandler),
+		Origins: []string{api.URL},
+		Logger:  slog.New(slog.DiscardHandler),
 	}}
 	resp, err := client.Get(api.URL)
 	if err != nil {
