@@ -180,15 +180,18 @@ func (c *Credential) backoffAfter(failures int) time.Duration {
 func (c *Credential) unavailableLocked(now time.Time, stale Stale) error {
 	b := &c.backoff
 	switch {
-	case c.refresherMissing():
-		return &RefreshError{Rejection: stale.Rejection, text: "there is no Refresher: set Credential.Refresher, or call Credential.Set with a token"}
+	case c.refresherMissing() && c.Store == nil:
+		return &RefreshError{Rejection: stale.Rejection, text: noRefresher}
 	case c.closed:
 		return ErrClosed
+	case b.permanent && c.Store != nil && now.Sub(c.shared.looked) >= lookAgain:
+		c.shared.looked = now // somebody may have logged in elsewhere
+		return nil
 	case b.permanent:
 		return b.err
 	case now.Before(b.until) && !c.mayAskOnceLocked(stale):
 		return b.err
-	case c.refreshTokenOutLocked(stale.Token.RefreshToken):
+	case c.Store == nil && c.refreshTokenOutLocked(stale.Token.RefreshToken):
 		return &RefreshError{
 			Rejection: stale.Rejection,
 			RetryAt:   now.Add(time.Second),
@@ -197,6 +200,8 @@ func (c *Credential) unavailableLocked(now time.Time, stale Stale) error {
 	}
 	return nil
 }
+
+const noRefresher = "there is no Refresher: set Credential.Refresher, or call Credential.Set with a token"
 
 // mayAskOnceLocked reports whether a rejection may interrupt the backoff: it began
 // when nobody waited, and no rejection of this token has interrupted it before.

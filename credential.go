@@ -2,6 +2,7 @@ package reauth
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/reauth-go/reauth/internal/mask"
 )
 
 var (
@@ -37,6 +40,13 @@ type Credential struct {
 	// Refresher obtains the first token and all later ones. It may be nil if Set
 	// provides a token.
 	Refresher Refresher
+
+	// Store optionally keeps the token for all Credentials that share the login, in
+	// other processes and on other machines too, and beyond the end of this one. No
+	// refresh token is sent without a lease in its record, so that each is sent once.
+	// The Store is asked when a token is needed or rejected, and never for a request
+	// with a usable token. If nil, the token is in memory only.
+	Store Store
 
 	// RefreshBefore specifies how long before its expiry a token is refreshed,
 	// while requests continue to use it. The time is randomized between the value
@@ -96,6 +106,7 @@ type Credential struct {
 	lostAt      time.Time    // see Stale.AnswerLostAt
 	norotation  bool         // the latest refresh returned no new refresh token
 	warnedClock bool         // that a token arrived expired
+	shared      share        // what is known of Store's record
 	past        []pastToken  // the latest tokens, to recognize them
 }
 
@@ -173,10 +184,30 @@ func (c *Credential) Current() (Token, error) {
 // progress is discarded, and the backoff of earlier failures ends. A Token with only
 // a RefreshToken is refreshed by the next request. Set returns an error, and changes
 // nothing, if Validate refuses the token, and ErrClosed after Shutdown.
-func (c *Credential) Set(_ context.Context, tok Token) error {
+//
+// With a Store, the token is a new login for all who share it. Set returns an error, and
+// changes nothing, if the Store does not take it.
+func (c *Credential) Set(ctx context.Context, tok Token) error {
 	if tok.AccessToken != "" || tok.RefreshToken == "" {
 		if err := tok.Validate(); err != nil {
 			return fmt.Errorf("reauth: Set: %w", err)
+		}
+	}
+	var written record
+	if c.Store != nil {
+		var lifetime time.Duration
+		if !tok.Expiry.IsZero() {
+			lifetime = time.Until(tok.Expiry)
+		}
+		c.mu.Lock()
+		closed := c.closed
+		c.mu.Unlock()
+		if closed {
+			return ErrClosed
+		}
+		written = newRecord(tok, rand.Text(), 1, lifetime).written()
+		if err := c.overwrite(ctx, func(record) record { return written }); err != nil {
+			return mask.Err("reauth: Set: ", err, tok.AccessToken, tok.RefreshToken)
 		}
 	}
 	c.mu.Lock()
@@ -186,6 +217,9 @@ func (c *Credential) Set(_ context.Context, tok Token) error {
 	}
 	c.resetLocked()
 	c.holdLocked(c.newSetState(tok, time.Now()))
+	if c.Store != nil {
+		c.noteRecordLocked(written)
+	}
 	if f := c.flight; f != nil {
 		f.superseded = true
 		c.releaseLocked(f)
@@ -196,9 +230,35 @@ func (c *Credential) Set(_ context.Context, tok Token) error {
 // Clear removes the token, as after a logout. The result of a refresh in progress is
 // discarded, and its waiters get ErrLoggedOut, as do requests that began before and
 // are rejected. The next request calls the Refresher with a zero Stale.
-func (c *Credential) Clear(context.Context) error {
+//
+// With a Store, the login ends for all who share it. If the Store does not take that,
+// Clear returns an error, and the login has ended here only.
+func (c *Credential) Clear(ctx context.Context) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.clearLocked()
+	login, seq := c.shared.login, c.shared.seq
+	c.shared.login, c.shared.seq = "", 0
+	c.mu.Unlock()
+	if c.Store == nil {
+		return nil
+	}
+	err := c.overwrite(ctx, func(r record) record {
+		if r.raw == "" && login == "" {
+			return r // nobody has logged in
+		}
+		if r.State.Login != "" {
+			login, seq = r.State.Login, r.State.Seq
+		}
+		return record{State: recordState{Login: login, Seq: seq, Ended: true}}.written()
+	})
+	if err != nil {
+		return mask.Err("reauth: Clear: ", err)
+	}
+	return nil
+}
+
+// clearLocked removes the token from memory.
+func (c *Credential) clearLocked() {
 	c.sessions++
 	c.changes++
 	c.resetLocked()
@@ -208,11 +268,11 @@ func (c *Credential) Clear(context.Context) error {
 		f.err = ErrLoggedOut
 		c.releaseLocked(f)
 	}
-	return nil
 }
 
 // Shutdown prevents further refreshes and waits for those in progress. If ctx ends
-// first, it returns an error: a refresh token that was replaced may then be lost.
+// first, it returns an error: a refresh token that was replaced may then be lost. With a
+// Store, it waits until that has the token, for up to a minute.
 // Afterwards a token that is still usable is attached to requests, and then they
 // fail with ErrClosed.
 func (c *Credential) Shutdown(ctx context.Context) error {

@@ -122,7 +122,7 @@ func (c *Credential) startLocked(ctx context.Context, now time.Time, stale Stale
 		cur.verdicts.interrupted = true
 	}
 	stale.Rejection.Challenges = c.challengesLocked(why)
-	if !c.norotation {
+	if !c.norotation && c.Store == nil {
 		stale.AnswerLostAt = c.lostAt
 	}
 	f := &flight{
@@ -175,14 +175,17 @@ func (c *Credential) releaseLocked(f *flight) {
 // run calls the Refresher. f is completed whatever the Refresher does, including
 // runtime.Goexit.
 func (c *Credential) run(f *flight, value *contextValue) {
-	var tok Token
-	err := errGoexit
+	o := obtained{err: errGoexit}
 	ctx := context.Background()
+	defer c.callEnded(f)
 	defer func() {
 		if v := recover(); v != nil {
-			err = &panicError{v, debug.Stack()}
+			o.err = &panicError{v, debug.Stack()}
 		}
-		c.complete(ctx, f, tok, err, true)
+		c.complete(ctx, f, o, true)
+		if o.save != nil {
+			o.save()
+		}
 	}()
 
 	if c.BaseContext != nil {
@@ -200,13 +203,14 @@ func (c *Credential) run(f *flight, value *contextValue) {
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, refreshTimeout(timeout))
 	}
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { c.complete(ctx, f, Token{}, context.Cause(ctx), false) })
+	stop := context.AfterFunc(ctx, func() { c.complete(ctx, f, obtained{err: context.Cause(ctx)}, false) })
 	defer stop()
 
-	tok, err = c.Refresher.Refresh(ctx, f.stale)
-	if err != nil && httpx.IsNil(err) { // its methods may panic
-		err = fmt.Errorf("the Refresher returned a nil %T as its error", err)
+	if c.Store != nil {
+		o = c.obtainShared(ctx, f)
+		return
 	}
+	o.tok, o.err = c.call(ctx, f.stale)
 }
 
 var errGoexit = errors.New("the Refresher called runtime.Goexit")
@@ -225,9 +229,9 @@ func (d refreshTimeout) Unwrap() error { return context.DeadlineExceeded }
 // complete puts the result of f into use: of a Refresher that returned, or that is no
 // longer waited for. The first of the two decides for the waiters. A token is used
 // whenever it comes, unless Set, Clear or another token came first.
-func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err error, returned bool) {
+func (c *Credential) complete(ctx context.Context, f *flight, o obtained, returned bool) {
 	now := time.Now()
-	r := c.resultOf(f, tok, err, now)
+	r := c.resultOf(f, o, now)
 
 	c.mu.Lock()
 	late := f.decided
@@ -242,6 +246,8 @@ func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err err
 	case superseded && !late:
 		f.superseded = true
 	case superseded:
+	case errors.Is(o.err, errUnchanged) && c.backoff.err != nil:
+		f.err = c.backoff.err
 	case r.failure == nil:
 		f.state = r.next
 		warn = c.adoptLocked(f, r.next, now)
@@ -253,6 +259,7 @@ func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err err
 		}
 	}
 	info := f.info(now, r)
+	info.Shared = o.shared
 	if superseded {
 		info.discard(c.sessions != f.session)
 	}
@@ -262,9 +269,6 @@ func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err err
 		if !late {
 			close(f.done)
 		}
-		if returned {
-			c.callEnded(f)
-		}
 	}()
 	if warn {
 		c.warn(ctx, "reauth: a new token was expired when it came, and is used until a server rejects it",
@@ -272,7 +276,7 @@ func (c *Credential) complete(ctx context.Context, f *flight, tok Token, err err
 			slog.Time("expiry", r.next.Expiry),
 			slog.String("hint", "check this machine's clock, and the expiry that the Refresher returns"))
 	}
-	if r.failure == nil || !late { // a failure is reported once
+	if (r.failure == nil || !late) && !errors.Is(o.err, errUnchanged) { // a failure is reported once
 		c.report(ctx, info, r.err)
 	}
 }
@@ -289,10 +293,13 @@ type result struct {
 
 // resultOf checks what the Refresher returned. It calls the methods of err, so that no
 // lock is held.
-func (c *Credential) resultOf(f *flight, tok Token, err error, now time.Time) result {
-	r := result{err: err}
-	if err == nil {
-		if r.next, r.err = c.check(f, tok, now); r.err == nil {
+func (c *Credential) resultOf(f *flight, o obtained, now time.Time) result {
+	r, old, tok := result{err: o.err}, f.stale.Token, o.tok
+	if o.old != nil {
+		old = *o.old
+	}
+	if o.err == nil {
+		if r.next, r.err = c.check(f, old, o, now); r.err == nil {
 			return r
 		}
 		r.refreshToken = tok.RefreshToken
@@ -300,21 +307,23 @@ func (c *Credential) resultOf(f *flight, tok Token, err error, now time.Time) re
 	if tok.AccessToken == Placeholder {
 		tok.AccessToken = "" // no secret, and the error names it
 	}
-	old := f.stale.Token
 	r.kind, r.retryAfter = kindOf(r.err), retryAfterOf(r.err)
 	r.failure = newRefreshError(f.why.Rejection, r.err, old.AccessToken, old.RefreshToken, tok.AccessToken, tok.RefreshToken)
 	return r
 }
 
-// check returns the state of a token that the Refresher returned, or why it is of no
-// use.
-func (c *Credential) check(f *flight, tok Token, now time.Time) (*tokenState, error) {
-	old := f.stale.Token
+// check returns the state of a token that the Refresher returned in place of old, or why
+// it is of no use.
+func (c *Credential) check(f *flight, old Token, o obtained, now time.Time) (*tokenState, error) {
+	tok, start := o.tok, f.start
 	if err := tok.Validate(); err != nil {
 		return nil, fmt.Errorf("the Refresher returned no usable token: %w", err)
 	}
-	if tok.RefreshToken == "" {
+	if tok.RefreshToken == "" && !o.shared {
 		tok.RefreshToken = old.RefreshToken
+	}
+	if o.lifetime > 0 {
+		start = tok.Expiry.Add(-o.lifetime)
 	}
 	same := tok.AccessToken == old.AccessToken
 	if same && f.why.Reason != "" {
@@ -323,9 +332,11 @@ func (c *Credential) check(f *flight, tok Token, now time.Time) (*tokenState, er
 	if same && tok.Expiry.IsZero() {
 		tok.Expiry = old.Expiry
 	}
-	next := c.newTokenState(tok, f.start, now)
+	next := c.newTokenState(tok, start, now)
 	next.forRejection = f.why.Reason != ""
-	next.asked = f.asked
+	if next.asked = f.asked; o.asked != nil {
+		next.asked = *o.asked
+	}
 	if next.outlived && (same || c.stillGood(f, now)) {
 		return nil, fmt.Errorf("the Refresher returned a token that expired at %s: its source has no newer one, or this machine's clock is wrong", stamp(tok.Expiry))
 	}
@@ -344,7 +355,9 @@ func (c *Credential) stillGood(f *flight, now time.Time) bool {
 func (c *Credential) adoptLocked(f *flight, next *tokenState, now time.Time) (outlived bool) {
 	c.backoff = failureBackoff{}
 	c.lostAt = time.Time{}
-	c.norotation = next.RefreshToken == f.stale.Token.RefreshToken
+	if c.Store == nil {
+		c.norotation = next.RefreshToken == f.stale.Token.RefreshToken
+	}
 	if old := c.current.Load(); old.is(next) {
 		// The source has no newer one, as a kubelet or a metadata server. What is
 		// known of the token remains, and the source is asked again later.
@@ -370,7 +383,7 @@ func (c *Credential) adoptLocked(f *flight, next *tokenState, now time.Time) (ou
 
 // failLocked notes the failure of f.
 func (c *Credential) failLocked(f *flight, r result, now time.Time, late bool) {
-	if r.kind.answerLost && c.lostAt.IsZero() {
+	if r.kind.answerLost && c.lostAt.IsZero() && c.Store == nil {
 		c.lostAt = f.start
 	}
 	if late && !r.kind.permanent {
