@@ -130,13 +130,13 @@ func (c *Credential) swapRecord(ctx context.Context, old, next record) (bool, er
 	look, cancelLook := context.WithTimeout(ctx, storeTimeout)
 	defer cancelLook()
 	raw, lookErr := c.Store.Load(look)
-	if lookErr == nil {
-		if raw == next.raw {
-			c.wrote(next)
-		}
-		return raw == next.raw, nil
-	}
-	if err == nil {
+	switch {
+	case lookErr == nil && raw == next.raw:
+		c.wrote(next)
+		return true, nil
+	case lookErr == nil && (err == nil || raw != old.raw): // another was quicker
+		return false, nil
+	case err == nil:
 		err = lookErr
 	}
 	return false, mask.Err("the record of the Store cannot be written: ", err)
@@ -238,6 +238,9 @@ func (c *Credential) obtainShared(ctx context.Context, f *flight) obtained {
 			}
 			if l != nil {
 				return l.refresh(ctx, f)
+			}
+			if err := sleep(ctx, mathrand.N(lookLeast)); err != nil {
+				return obtained{err: err}
 			}
 		}
 	}
