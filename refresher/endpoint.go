@@ -153,13 +153,16 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 		GetConn:      func(string) { traced.Store(true); e.out.Store(false) },
 		WroteHeaders: func() { e.out.Store(true) },
 	})
+	if e.once && req.Body != nil {
+		req.Body = &timelyBody{req.Body, e.outer}
+	}
 	resp, err := e.base.RoundTrip(req.WithContext(ctx))
 	var body []byte
 	if err == nil {
 		body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 		_ = resp.Body.Close()
 	}
-	if e.lost = err != nil && e.out.Load() && (traced.Load() || !isUnsent(err)); err != nil {
+	if e.lost = err != nil && e.out.Load() && (traced.Load() || !isUnsent(err)) && !errors.Is(err, errTooLate); err != nil {
 		return nil, err
 	}
 	if len(body) > maxAnswer {
@@ -172,6 +175,22 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 	shown.Header = resp.Header.Clone()
 	shown.Header.Del("Location")
 	return &shown, nil
+}
+
+var errTooLate = errors.New("the time for this refresh is over: this process was stopped, or waited, for too long, and another may have refreshed meanwhile")
+
+// A timelyBody is the body with a refresh token. It is not read, and so not sent, past the
+// deadline of the refresh: a process that was stopped in between goes on by the clock.
+type timelyBody struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (b *timelyBody) Read(p []byte) (int, error) {
+	if end, ok := b.ctx.Deadline(); ok && !time.Now().Before(end) {
+		return 0, errTooLate
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // isUnsent reports whether there was no connection to send anything on: a dial or a
