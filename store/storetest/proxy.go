@@ -1,0 +1,93 @@
+package storetest
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/reauth-go/reauth"
+)
+
+// A Proxy stands between a Store's client and its server, and may cut off answers.
+type Proxy struct {
+	listener net.Listener
+	server   string
+	cut      atomic.Bool
+}
+
+// NewProxy starts a Proxy in front of a server's address, on loopback, until the test
+// ends.
+func NewProxy(t *testing.T, server string) *Proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{listener: listener, server: server}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(conn)
+		}
+	}()
+	return p
+}
+
+// Addr returns the address of the Proxy.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Cut makes the Proxy close connections in place of passing on what the server says.
+func (p *Proxy) Cut(cut bool) { p.cut.Store(cut) }
+
+func (p *Proxy) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.server)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	}()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := server.Read(b)
+		if err != nil || p.cut.Load() {
+			return
+		}
+		if _, err := client.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// ErrorAfterEffect tests that a swap whose answer was cut off is an error, or is seen by
+// the next Load: never one that says no and has happened, unseen. through is a handle
+// behind p, direct another.
+func ErrorAfterEffect(t *testing.T, p *Proxy, through, direct reauth.Store) {
+	t.Helper()
+	mustSwap(t, through, "", "one", true)
+	p.Cut(true)
+	swapped, err := through.CompareAndSwap(t.Context(), "one", "two")
+	p.Cut(false)
+	if swapped || err == nil {
+		t.Fatalf("CompareAndSwap without an answer = %v, %v; want an error", swapped, err)
+	}
+	expect(t, direct, "two") // the server had it
+	mustSwap(t, direct, "two", "three", true)
+	for range 10 { // clients may have to notice that a connection is gone
+		if record, err := through.Load(t.Context()); err == nil {
+			if record != "three" {
+				t.Fatalf("Load = %q, want three", record)
+			}
+			return
+		}
+	}
+	t.Fatal("the handle does not recover")
+}
