@@ -1,0 +1,82 @@
+// Package etcd keeps the login of reauth.Credential.Store in etcd.
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/reauth-go/reauth"
+)
+
+// New returns the Store at a key. The client is the caller's, and not closed. Reads are
+// linearizable, and a record is compared and replaced by one transaction; a majority of
+// the members has it on disk when CompareAndSwap returns.
+func New(client *clientv3.Client, key string) reauth.Store { return &store{client, key} }
+
+type store struct {
+	client *clientv3.Client
+	key    string
+}
+
+// Load implements reauth.Store.
+func (s *store) Load(ctx context.Context) (string, error) {
+	got, err := s.client.Get(ctx, s.key)
+	if err != nil {
+		return "", s.failed(ctx, "read", err)
+	}
+	if len(got.Kvs) == 0 {
+		return "", nil
+	}
+	return string(got.Kvs[0].Value), nil
+}
+
+// CompareAndSwap implements reauth.Store.
+func (s *store) CompareAndSwap(ctx context.Context, old, new string) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	unchanged := clientv3.Compare(clientv3.Value(s.key), "=", old)
+	if old == "" {
+		unchanged = clientv3.Compare(clientv3.CreateRevision(s.key), "=", 0)
+	}
+	write := clientv3.OpPut(s.key, new)
+	if new == "" {
+		write = clientv3.OpDelete(s.key)
+	}
+	done, err := s.client.Txn(ctx).If(unchanged).Then(write).Commit()
+	if err != nil {
+		return false, s.failed(ctx, "write", err, old, new)
+	}
+	return done.Succeeded, nil
+}
+
+// failed is the error of a call, without the records. That of a context that has ended is
+// the context's: etcd's wraps none.
+func (s *store) failed(ctx context.Context, verb string, err error, records ...string) error {
+	text := err.Error()
+	for _, r := range records {
+		if r != "" {
+			text = strings.ReplaceAll(text, r, "[redacted]")
+		}
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return &storeError{fmt.Sprintf("store/etcd: cannot %s the key %q: %s", verb, s.key, text), err}
+}
+
+// A storeError is an error whose text has no record.
+type storeError struct {
+	text string
+	err  error
+}
+
+func (e *storeError) Error() string { return e.text }
+func (e *storeError) Unwrap() error { return e.err }
+
+// Format implements fmt.Formatter: the client's configuration, which may have a password,
+// is not printed.
+func (s *store) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "store/etcd(%s)", s.key) }

@@ -1,0 +1,134 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/reauth-go/reauth"
+)
+
+// A Server is a server's process, on loopback, that ends with the test.
+type Server struct {
+	Addr string // host and port
+
+	t    *testing.T
+	argv []string
+	cmd  *exec.Cmd
+	out  bytes.Buffer
+}
+
+// Start starts the program that argv returns for a directory of the test's, the host, and a
+// free port and the one after it, and waits until it accepts connections. It skips the
+// test if the program is not installed.
+func Start(t *testing.T, argv func(dir, host string, port, next int) []string) *Server {
+	t.Helper()
+	const host = "127.0.0.1"
+	port, next := freePorts(t)
+	s := &Server{Addr: fmt.Sprintf("%s:%d", host, port), t: t, argv: argv(t.TempDir(), host, port, next)}
+	if _, err := exec.LookPath(s.argv[0]); err != nil {
+		t.Skipf("%s is not installed", s.argv[0])
+	}
+	s.Restart()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+// freePorts returns two ports that were free a moment ago.
+func freePorts(t *testing.T) (a, b int) {
+	t.Helper()
+	var ports [2]int
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports[0], ports[1]
+}
+
+// Kill ends the process at once, as kill -9.
+func (s *Server) Kill() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// Restart starts the process again, with what it has on disk.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.cmd = exec.Command(s.argv[0], s.argv[1:]...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := net.Dial("tcp", s.Addr)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if time.Now().After(end) {
+			s.Kill()
+			s.t.Fatalf("%s does not listen: %s", s.argv[0], s.out.String())
+		}
+	}
+}
+
+// KilledServer tests that a server which is killed under load has, once it is back, a
+// record that is not older than the last swap that has returned.
+func KilledServer(t *testing.T, server *Server, open func() reauth.Store) {
+	t.Helper()
+	for range 5 {
+		s := open()
+		old := load(t, s)
+		swaps := make(chan string, 1000)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			known := old
+			for n := 0; ; n++ {
+				next := fmt.Sprintf("%p/%d", swaps, n)
+				swapped, err := s.CompareAndSwap(t.Context(), known, next)
+				swaps <- next
+				if err != nil || !swapped {
+					return
+				}
+				known = next
+			}
+		}()
+		var tried []string
+		for len(tried) < 50 {
+			tried = append(tried, <-swaps)
+		}
+		server.Kill()
+		<-done
+		close(swaps)
+		for next := range swaps {
+			tried = append(tried, next)
+		}
+		server.Restart()
+		var got string
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			var err error
+			if got, err = open().Load(t.Context()); err == nil {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
+		// The last may have happened, or not; the one before has returned.
+		if n := len(tried); got != tried[n-1] && got != tried[n-2] {
+			t.Fatalf("the record is %q after %q and %q", got, tried[n-2], tried[n-1])
+		}
+		mustSwap(t, open(), got, "", true)
+	}
+}
