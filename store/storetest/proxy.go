@@ -72,7 +72,8 @@ func (p *Proxy) serve(client net.Conn) {
 // behind p, direct another.
 func ErrorAfterEffect(t *testing.T, p *Proxy, through, direct reauth.Store) {
 	t.Helper()
-	mustSwap(t, through, "", "one", true)
+	mustSwap(t, through, "", "zero", true)
+	mustSwap(t, through, "zero", "one", true) // a statement is prepared
 	p.Cut(true)
 	swapped, err := through.CompareAndSwap(t.Context(), "one", "two")
 	p.Cut(false)
