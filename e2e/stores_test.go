@@ -6,29 +6,20 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/e2e/internal/servers"
 	"github.com/reauth-go/reauth/store"
 	"github.com/reauth-go/reauth/store/file"
 	"github.com/reauth-go/reauth/store/storetest"
 )
-
-const createTable = "CREATE TABLE reauth (name VARCHAR(255) PRIMARY KEY, record TEXT NOT NULL)"
 
 func aead(t testing.TB) cipher.AEAD {
 	t.Helper()
@@ -93,14 +84,14 @@ func TestStoreSQLite(t *testing.T) {
 			t.Cleanup(func() { _ = db.Close() })
 			return db
 		}
-		_, err := open().Exec(createTable)
+		_, err := open().Exec(servers.CreateTable)
 		require.NoError(t, err)
 		return func() reauth.Store { return store.SQL(open(), store.SQLite, "reauth", "login") }
 	})
 }
 
 func TestStorePostgreSQL(t *testing.T) {
-	server := startPostgreSQL(t)
+	server := servers.PostgreSQL(t)
 	n := 0
 	storetest.Run(t, func(t *testing.T) func() reauth.Store {
 		n++
@@ -116,60 +107,9 @@ func TestStorePostgreSQL(t *testing.T) {
 }
 
 func postgres(t testing.TB, addr string) *sql.DB {
-	db, err := sql.Open("pgx", "postgres://postgres@"+addr+"/postgres?sslmode=disable")
+	db, err := sql.Open("pgx", servers.PostgreSQLURL(addr))
 	require.NoError(t, err)
 	db.SetMaxOpenConns(4)
 	t.Cleanup(func() { _ = db.Close() })
 	return db
-}
-
-// startPostgreSQL starts Debian's PostgreSQL on loopback until the test ends, and returns
-// its address. It does not run as root.
-func startPostgreSQL(t *testing.T) string {
-	t.Helper()
-	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if len(bins) == 0 {
-		t.Skip("postgresql is not installed")
-	}
-	bin := bins[len(bins)-1]
-	dir, err := os.MkdirTemp("", "postgres")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	attr := &syscall.SysProcAttr{}
-	if os.Getuid() == 0 {
-		u, err := user.Lookup("postgres")
-		require.NoError(t, err, "the package makes that user")
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		require.NoError(t, os.Chown(dir, uid, gid))
-	}
-	data := filepath.Join(dir, "data")
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8")
-	initdb.SysProcAttr, initdb.Dir = attr, dir
-	out, err := initdb.CombinedOutput()
-	require.NoError(t, err, string(out))
-
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(t, l.Close())
-	server := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-h", "127.0.0.1", "-p", fmt.Sprint(port), "-k", dir, "-c", "fsync=on")
-	server.SysProcAttr, server.Dir = attr, dir
-	require.NoError(t, server.Start())
-	t.Cleanup(func() {
-		_ = server.Process.Signal(syscall.SIGINT)
-		_ = server.Wait()
-	})
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	require.Eventually(t, func() bool {
-		db, err := sql.Open("pgx", "postgres://postgres@"+addr+"/postgres?sslmode=disable")
-		if err != nil {
-			return false
-		}
-		defer db.Close()
-		_, err = db.Exec(createTable)
-		return err == nil
-	}, 30*time.Second, 50*time.Millisecond)
-	return addr
 }

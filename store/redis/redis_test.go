@@ -89,4 +89,3 @@ func TestEvicted(t *testing.T) {
 		t.Errorf("CompareAndSwap = %v, %v", swapped, err)
 	}
 }
-

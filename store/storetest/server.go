@@ -11,11 +11,21 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
+// A TB is what Start needs of a testing.TB.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+	TempDir() string
+	Cleanup(func())
+}
+
 // A Server is a server's process, on loopback, that ends with the test.
 type Server struct {
 	Addr string // host and port
 
-	t    *testing.T
+	t    TB
 	argv []string
 	cmd  *exec.Cmd
 	out  bytes.Buffer
@@ -24,7 +34,7 @@ type Server struct {
 // Start starts the program that argv returns for a directory of the test's, the host, and a
 // free port and the one after it, and waits until it accepts connections. It skips the
 // test if the program is not installed.
-func Start(t *testing.T, argv func(dir, host string, port, next int) []string) *Server {
+func Start(t TB, argv func(dir, host string, port, next int) []string) *Server {
 	t.Helper()
 	const host = "127.0.0.1"
 	port, next := freePorts(t)
@@ -38,7 +48,7 @@ func Start(t *testing.T, argv func(dir, host string, port, next int) []string) *
 }
 
 // freePorts returns two ports that were free a moment ago.
-func freePorts(t *testing.T) (a, b int) {
+func freePorts(t TB) (a, b int) {
 	t.Helper()
 	var ports [2]int
 	for i := range ports {

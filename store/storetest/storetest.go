@@ -182,24 +182,26 @@ func linearizable(t *testing.T, open func() reauth.Store) {
 	if err != nil {
 		d = time.Second
 	}
+	var handles []reauth.Store
+	for range 4 {
+		handles = append(handles, open())
+	}
 	// In rounds, as the check takes exponential time at worst.
 	for end, n := time.Now().Add(d), 0; time.Now().Before(end); n++ {
-		history := underLoad(t, open, n)
+		history := underLoad(t, handles, n)
 		if result, _ := porcupine.CheckOperationsVerbose(register.ToModel(), history, time.Minute); result == porcupine.Illegal {
 			t.Fatalf("%d calls cannot have come in any order", len(history))
 		}
 	}
 }
 
-// underLoad has four handles call for a while, and returns what they saw.
-func underLoad(t *testing.T, open func() reauth.Store, round int) (history []porcupine.Operation) {
+// underLoad has the handles call for a while, and returns what they saw.
+func underLoad(t *testing.T, handles []reauth.Store, round int) (history []porcupine.Operation) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	began := time.Now()
-	first := load(t, open())
-	mustSwap(t, open(), first, "", true) // a round begins with nothing
-	for client := range 4 {
-		s := open()
+	mustSwap(t, handles[0], load(t, handles[0]), "", true) // a round begins with nothing
+	for client, s := range handles {
 		wg.Go(func() {
 			known := ""
 			for n := range 25 {
