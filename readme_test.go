@@ -20,11 +20,16 @@ func undented(code string) string {
 	return b.String()
 }
 
-// Both READMEs show only code that compiles, and that runs where it can: it
+// Both READMEs and the docs show only code that compiles, and that runs where it can: it
 // stands word for word in the examples.
 func TestReadmeSnippetsStandInExamples(t *testing.T) {
 	names, err := filepath.Glob("*/example*_test.go")
 	require.NoError(t, err)
+	nested, err := filepath.Glob("*/*/example*_test.go")
+	require.NoError(t, err)
+	docs, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	names = append(names, nested...)
 	var source []byte
 	for _, name := range append(names, "example_test.go") {
 		examples, err := os.ReadFile(name)
@@ -32,7 +37,7 @@ func TestReadmeSnippetsStandInExamples(t *testing.T) {
 		source = append(source, examples...)
 	}
 	fence := regexp.MustCompile("(?s)```go\n(.*?)```")
-	for _, name := range []string{"README.md", "README.zh-CN.md"} {
+	for _, name := range append(docs, "README.md", "README.zh-CN.md") {
 		readme, err := os.ReadFile(name)
 		require.NoError(t, err)
 		snippets := fence.FindAllSubmatch(readme, -1)

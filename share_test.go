@@ -870,3 +870,251 @@ func TestShareKeepsSecrets(t *testing.T) {
 		assert.NotContains(t, all[0].latest().Err.Error(), "token-1")
 	})
 }
+
+// An answer that was certainly not spent releases the lease, and all share the pause,
+// which grows with each failure.
+func TestShareFailureThatSpentNothing(t *testing.T) {
+	shared(t, 2, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		require.Zero(t, together(all))
+		i.revoke()
+		calls := 0
+		for _, p := range all {
+			p.cred.Refresher = reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+				calls++
+				assert.Zero(t, stale.AnswerLostAt)
+				if calls <= 3 {
+					return reauth.Token{}, errors.New("connection refused")
+				}
+				return i.Refresh(ctx, stale)
+			})
+		}
+		last := 0.
+		for n := 1; n <= 3; n++ {
+			for calls < n {
+				together(all)
+				time.Sleep(50 * time.Millisecond)
+			}
+			st := s.state(t)
+			assert.EqualValues(t, n, st["failures"])
+			assert.NotContains(t, st, "by")
+			assert.NotContains(t, st, "sent")
+			assert.Greater(t, st["retry_in_ms"], last)
+			last = st["retry_in_ms"].(float64)
+		}
+		time.Sleep(2 * time.Second)
+		assert.Zero(t, together(all))
+	})
+}
+
+// A Refresher that does not dare to present a refresh token in doubt is not asked again
+// before it says, by nobody; and that is no failure.
+func TestShareDoubtThatIsNotPresented(t *testing.T) {
+	shared(t, 10, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		sent := time.Now().Add(-time.Minute).Format(time.RFC3339Nano)
+		s.put(fmt.Sprintf(`{"refresh_token":"R","reauth":{"v":1,"nonce":"x","login":"L","seq":1,"sent":%q}}`, sent))
+		calls := 0
+		for _, p := range all {
+			p.cred.Refresher = reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+				calls++
+				return reauth.Token{}, &retryAfterError{10 * time.Second}
+			})
+		}
+		for range 9 {
+			assert.Equal(t, 10, together(all))
+			time.Sleep(time.Second)
+		}
+		assert.Equal(t, 1, calls)
+		assert.Contains(t, s.state(t), "sent", "the doubt remains")
+		assert.NotContains(t, s.state(t), "failures")
+		time.Sleep(10 * time.Second)
+		together(all)
+		assert.Equal(t, 2, calls)
+	})
+}
+
+// An issuer that does not replace refresh tokens leaves no doubt.
+func TestShareIssuerThatDoesNotRotate(t *testing.T) {
+	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		n, lose := 0, false
+		s.put(`{"refresh_token":"R"}`)
+		all[0].cred.Refresher = reauth.RefresherFunc(func(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
+			assert.Zero(t, stale.AnswerLostAt)
+			if n++; lose {
+				return reauth.Token{}, reauth.AnswerLost(errors.New("EOF"))
+			}
+			tok := reauth.Token{AccessToken: fmt.Sprintf("T%d", n)}
+			i.mu.Lock()
+			i.access[tok.AccessToken] = true
+			i.mu.Unlock()
+			return tok, nil
+		})
+		all[0].mustGet(t)
+		assert.Contains(t, s.get(), `"refresh_token":"R"`)
+		i.revoke()
+		lose = true
+		_, _ = all[0].get()
+		assert.NotContains(t, s.state(t), "sent")
+		lose = false
+		time.Sleep(time.Minute)
+		all[0].mustGet(t)
+	})
+}
+
+// A new refresh token that comes with a useless access token is kept.
+func TestShareUselessAccessToken(t *testing.T) {
+	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		all[0].mustGet(t)
+		i.answer = func(tok reauth.Token) (reauth.Token, error) {
+			tok.AccessToken = ""
+			return tok, nil
+		}
+		i.revoke()
+		_, _ = all[0].get()
+		assert.Contains(t, s.get(), "refresh-token-2")
+		i.mu.Lock()
+		i.answer = nil
+		i.mu.Unlock()
+		time.Sleep(time.Minute)
+		all[0].mustGet(t)
+		assert.Equal(t, []string{"", "refresh-token-1", "refresh-token-2"}, i.asked)
+	})
+}
+
+// A token that lacks the claims that a server asks for is not adopted.
+func TestShareClaims(t *testing.T) {
+	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		tok, err := i.grant("")
+		require.NoError(t, err)
+		s.put(fmt.Sprintf(`{"access_token":%q,"refresh_token":%q,"reauth":{"v":1,"nonce":"x","login":"L","seq":7}}`, tok.AccessToken, tok.RefreshToken))
+		c := all[0].cred
+		asks := reauth.Rejection{Reason: reauth.ReasonClaims, StatusCode: 401, Challenges: []reauth.Challenge{{Scheme: "Bearer", Params: map[string]string{"error": "insufficient_claims", "claims": "e30="}}}}
+		got, err := c.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{AccessToken: "other"}, Rejection: asks})
+		require.NoError(t, err)
+		assert.Equal(t, "access-token-2", got.AccessToken)
+		assert.Equal(t, []any{"e30="}, s.state(t)["claims"])
+		assert.EqualValues(t, 8, s.state(t)["seq"])
+		again := newProcess(s, i)
+		got, err = again.cred.Refresh(t.Context(), reauth.Stale{Token: reauth.Token{AccessToken: "other"}, Rejection: asks})
+		require.NoError(t, err)
+		assert.Equal(t, "access-token-2", got.AccessToken, "it has the claims")
+		assert.Equal(t, 2, i.grants())
+	})
+}
+
+// The expiry of a token that another machine wrote is no later than its lifetime from now.
+func TestShareExpiryOfAnotherClock(t *testing.T) {
+	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		s.put(fmt.Sprintf(`{"access_token":"T","expiry":%q,"reauth":{"v":1,"nonce":"x","login":"L","seq":7,"lifetime_ms":600000}}`, time.Now().Add(3*time.Hour).Format(time.RFC3339)))
+		tok, err := all[0].cred.Token(t.Context())
+		require.NoError(t, err)
+		assert.WithinDuration(t, time.Now().Add(10*time.Minute), tok.Expiry, time.Second)
+	})
+}
+
+// Without a Refresher, a Credential uses what others write.
+func TestShareWithoutARefresher(t *testing.T) {
+	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		reader := &reauth.Credential{Store: s}
+		_, err := reader.Token(t.Context())
+		require.ErrorContains(t, err, "there is no Refresher")
+		all[0].mustGet(t)
+		time.Sleep(time.Minute)
+		tok, err := reader.Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "access-token-1", tok.AccessToken)
+	})
+}
+
+// Set and Clear say when the Store does not take it.
+func TestShareSetAndClearFail(t *testing.T) {
+	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		c := all[0].cred
+		all[0].mustGet(t)
+		s.setTrouble(down)
+		err := c.Set(t.Context(), reauth.Token{AccessToken: "hush-hush-token"})
+		require.ErrorContains(t, err, "connection refused")
+		assert.NotContains(t, err.Error(), "hush")
+		all[0].mustGet(t) // nothing has changed
+		assert.ErrorContains(t, c.Clear(t.Context()), "connection refused")
+		_, err = c.Current()
+		assert.ErrorIs(t, err, reauth.ErrLoggedOut, "here it has ended")
+		s.setTrouble(nil)
+		require.NoError(t, newProcess(&memoryStore{}, i).cred.Clear(t.Context()), "nobody has logged in")
+		n := 0
+		s.setTrouble(func(_ context.Context, op string) error { // others write at the same time
+			if n++; op == "swap" && n < 10 {
+				s.put(fmt.Sprintf(`{"refresh_token":"R%d"}`, n))
+			}
+			return nil
+		})
+		require.NoError(t, c.Set(t.Context(), reauth.Token{AccessToken: "new"}))
+		s.setTrouble(nil)
+		assert.Contains(t, s.get(), `"new"`)
+	})
+}
+
+// A request that waits for another's lease waits no longer than for its own context, nor
+// the refresh than for RefreshTimeout.
+func TestShareWaitForALeaseEnds(t *testing.T) {
+	shared(t, 1, func(t *testing.T, s *memoryStore, _ *rotatingIssuer, all []*process) {
+		n := 0
+		s.setTrouble(func(_ context.Context, op string) error { // another renews it for ever
+			n++
+			s.put(fmt.Sprintf(`{"refresh_token":"R","reauth":{"v":1,"nonce":"%d","login":"L","seq":1,"by":"x","sent":"2026-01-01T00:00:00Z"}}`, n))
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		_, err := all[0].cred.Token(ctx)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, time.Second, time.Since(began))
+		_, err = all[0].cred.Token(t.Context())
+		assert.ErrorContains(t, err, "did not return within 30s")
+		s.setTrouble(nil)
+		s.put("")
+	})
+}
+
+// The deadline of a refresh is that of RefreshTimeout if that comes first.
+func TestShareDeadlineOfTheRefresh(t *testing.T) {
+	shared(t, 1, func(t *testing.T, _ *memoryStore, _ *rotatingIssuer, all []*process) {
+		c := all[0].cred
+		c.RefreshTimeout = 2 * time.Second
+		c.Refresher = reauth.RefresherFunc(func(ctx context.Context, _ reauth.Stale) (reauth.Token, error) {
+			d, ok := ctx.Deadline()
+			assert.True(t, ok)
+			assert.Equal(t, 2*time.Second, time.Until(d))
+			return reauth.Token{AccessToken: "T"}, nil
+		})
+		_, err := c.Token(t.Context())
+		assert.NoError(t, err)
+	})
+}
+
+// A renewal that is interrupted by the end of the call may have happened: the lease is
+// released all the same.
+func TestShareReleaseAfterAnInterruptedRenewal(t *testing.T) {
+	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
+		all[0].mustGet(t)
+		renewing := false
+		s.after = func(_ string, swapped bool) (bool, error) {
+			if renewing {
+				renewing = false
+				s.before = hangs // the answer, and the look that follows
+				time.AfterFunc(time.Second, func() { s.setTrouble(nil) })
+				return false, errors.New("EOF")
+			}
+			return swapped, nil
+		}
+		all[0].cred.Refresher = reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+			renewing = true
+			time.Sleep(2 * time.Second) // a renewal is under way
+			return reauth.Token{}, errors.New("connection refused")
+		})
+		i.revoke()
+		_, _ = all[0].get()
+		assert.NotContains(t, s.state(t), "by")
+		assert.EqualValues(t, 1, s.state(t)["failures"])
+	})
+}

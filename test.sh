@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Formats, vets, lints and tests every module of the repository. The end-to-end
-# tests start servers of Debian's: apt-get install chromium docker-registry etcd-server.
+# tests start servers of Debian's: apt-get install chromium docker-registry
+# etcd-server redis-server postgresql.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -11,7 +12,7 @@ if [ -n "$unformatted" ]; then
 	echo "gofmt: $unformatted" >&2
 	exit 1
 fi
-for mod in . bench e2e examples/vault examples/runtimevar; do
+for mod in . bench e2e store/storetest store/file store/redis store/etcd examples/vault examples/runtimevar; do
 	echo "== module $mod"
 	(
 		cd "$mod"
@@ -22,6 +23,10 @@ for mod in . bench e2e examples/vault examples/runtimevar; do
 			GOOS=windows go vet ./...
 			go test -count=1 -race -shuffle=on -coverpkg=./... -coverprofile=coverage.out ./...
 			go tool cover -func=coverage.out | tail -n 1
+			;;
+		store/file)
+			GOOS=windows go vet ./...
+			go test -count=1 -race -shuffle=on ./...
 			;;
 		bench) # it measures, which the race detector would spoil
 			go test -count=1 -shuffle=on ./...

@@ -78,15 +78,29 @@ func TestStoreSealedKeys(t *testing.T) {
 func TestStoreSQLite(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) func() reauth.Store {
 		path := filepath.Join(t.TempDir(), "login.db")
-		open := func() *sql.DB {
-			db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = db.Close() })
-			return db
-		}
+		open := func() *sql.DB { return sqlite(t, path) }
 		_, err := open().Exec(servers.CreateTable)
 		require.NoError(t, err)
 		return func() reauth.Store { return store.SQL(open(), store.SQLite, "reauth", "login") }
+	})
+}
+
+func sqlite(t testing.TB, path string) *sql.DB {
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func BenchmarkStores(b *testing.B) {
+	b.Run("SQLite", func(b *testing.B) {
+		db := sqlite(b, filepath.Join(b.TempDir(), "login.db"))
+		_, err := db.Exec(servers.CreateTable)
+		require.NoError(b, err)
+		storetest.Benchmark(b, store.SQL(db, store.SQLite, "reauth", "login"))
+	})
+	b.Run("PostgreSQL", func(b *testing.B) {
+		storetest.Benchmark(b, store.SQL(postgres(b, servers.PostgreSQL(b)), store.PostgreSQL, "reauth", "login"))
 	})
 }
 

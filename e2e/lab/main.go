@@ -69,8 +69,8 @@ const (
 	callerWait  = 10 * time.Second
 	callerPause = 20 * time.Millisecond
 	lifetime    = 10 * time.Second
-	revokeEvery = 3 * time.Second
-	oneIn       = 15
+	revokeEvery = 7 * time.Second
+	oneIn       = 12
 	stopped     = 7 * time.Second
 	late        = 3 * time.Second
 )

@@ -15,7 +15,7 @@ import (
 )
 
 // start starts Debian's etcd, alone.
-func start(t *testing.T) *storetest.Server {
+func start(t storetest.TB) *storetest.Server {
 	return storetest.Start(t, func(dir, host string, port, peer int) []string {
 		clients, peers := fmt.Sprintf("http://%s:%d", host, port), fmt.Sprintf("http://%s:%d", host, peer)
 		return []string{"etcd", "--data-dir", dir, "--listen-client-urls", clients, "--advertise-client-urls", clients,
@@ -50,4 +50,8 @@ func TestErrorAfterEffect(t *testing.T) {
 	server := start(t)
 	proxy := storetest.NewProxy(t, server.Addr)
 	storetest.ErrorAfterEffect(t, proxy, etcd.New(client(t, proxy.Addr()), "login"), etcd.New(client(t, server.Addr), "login"))
+}
+
+func BenchmarkStore(b *testing.B) {
+	storetest.Benchmark(b, etcd.New(client(b, start(b).Addr), "login"))
 }

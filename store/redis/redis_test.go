@@ -14,7 +14,7 @@ import (
 )
 
 // start starts Debian's redis-server, with a file that each write goes to.
-func start(t *testing.T, more ...string) *storetest.Server {
+func start(t storetest.TB, more ...string) *storetest.Server {
 	return storetest.Start(t, func(dir, host string, port, _ int) []string {
 		return append([]string{"redis-server", "--bind", host, "--port", fmt.Sprint(port), "--dir", dir, "--appendonly", "yes", "--appendfsync", "always", "--save", ""}, more...)
 	})
@@ -88,4 +88,8 @@ func TestEvicted(t *testing.T) {
 	if swapped, err := s.CompareAndSwap(t.Context(), "one", "two"); swapped || err != nil {
 		t.Errorf("CompareAndSwap = %v, %v", swapped, err)
 	}
+}
+
+func BenchmarkStore(b *testing.B) {
+	storetest.Benchmark(b, redis.New(client(b, start(b).Addr), "login", redis.Options{}))
 }
