@@ -285,14 +285,14 @@ func (c *Credential) call(ctx context.Context, stale Stale) (Token, error) {
 // writeBack replaces a record that was lost or rolled back by what is known here. Others
 // may have used the refresh token since.
 func (c *Credential) writeBack(ctx context.Context, old record, known share, cur *tokenState, now time.Time, norotation bool) error {
-	var tok Token
-	if cur != nil {
-		tok = cur.Token
+	if cur == nil { // there is nothing to write; another may have the token
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.shared.login, c.shared.seq = "", 0
+		return nil
 	}
-	r := newRecord(tok, known.login, known.seq, 0)
-	if cur != nil {
-		r.State.Claims = cur.asked.claims
-	}
+	r := newRecord(cur.Token, known.login, known.seq, 0)
+	r.State.Claims = cur.asked.claims
 	if !norotation {
 		r.State.Sent = now.Round(0)
 	}

@@ -22,7 +22,7 @@ type issuer struct {
 	current  string               // refresh token, which was not used
 	before   string               // the one that current was granted for
 	usedAt   time.Time            // when before was first used
-	known    map[string]bool      // refresh tokens that were ever current
+	known    map[string]int       // refresh tokens that were ever current, by their login
 	access   map[string]time.Time // access tokens, by their end
 	troubled map[string]bool      // refresh tokens that had their trouble
 	first    string               // the refresh token that the login began with
@@ -35,7 +35,7 @@ type issuer struct {
 }
 
 func newIssuer(grace time.Duration) *issuer {
-	i := &issuer{grace: grace, known: map[string]bool{}, access: map[string]time.Time{}, troubled: map[string]bool{}}
+	i := &issuer{grace: grace, known: map[string]int{}, access: map[string]time.Time{}, troubled: map[string]bool{}}
 	i.logInLocked()
 	return i
 }
@@ -44,7 +44,7 @@ func (i *issuer) logInLocked() {
 	i.login++
 	i.first = crand.Text()
 	i.current, i.before, i.ended = i.first, "", false
-	i.known[i.first] = true
+	i.known[i.first] = i.login
 }
 
 // loginHandler is how a user logs in again: it returns the refresh token of the login,
@@ -150,7 +150,7 @@ func (i *issuer) grant(refreshToken string) (status int, answer any) {
 	defer i.mu.Unlock()
 	again := refreshToken == i.before && time.Since(i.usedAt) <= i.grace
 	if i.ended || refreshToken != i.current && !again {
-		if !i.ended && i.known[refreshToken] && !i.closed {
+		if !i.ended && i.known[refreshToken] == i.login && !i.closed {
 			i.result.lost++
 			i.ended = true
 			clear(i.access)
@@ -162,7 +162,7 @@ func (i *issuer) grant(refreshToken string) (status int, answer any) {
 	}
 	i.result.grants++
 	access, next := crand.Text(), crand.Text()
-	i.current, i.known[next] = next, true
+	i.current, i.known[next] = next, i.login
 	i.access[access] = time.Now().Add(lifetime)
 	return http.StatusOK, map[string]any{"access_token": access, "token_type": "Bearer", "expires_in": int(lifetime.Seconds()), "refresh_token": next}
 }
