@@ -12,7 +12,7 @@ if [ -n "$unformatted" ]; then
 	echo "gofmt: $unformatted" >&2
 	exit 1
 fi
-for mod in . bench e2e store/storetest store/file store/redis store/etcd examples/vault examples/runtimevar; do
+for mod in . bench e2e store/storetest store/file store/redis store/etcd cmd/reauth examples/vault examples/runtimevar; do
 	echo "== module $mod"
 	(
 		cd "$mod"
