@@ -58,6 +58,7 @@ type command struct {
 	lang    string
 	quiet   bool
 	verbose bool
+	config  string
 }
 
 // Run runs the command with the arguments, and returns its exit status.
@@ -107,7 +108,7 @@ func (c *command) root() *cobra.Command {
 		}
 		return nil
 	}
-	root.AddCommand(c.explainCommand(), versionCommand())
+	root.AddCommand(c.explainCommand(), c.tokenCommand(), c.execCommand(), c.proxyCommand(), c.loginCommand(), c.logoutCommand(), c.statusCommand(), versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = false
 	return root
 }

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package cli
+
+import "io/fs"
+
+func writableByOthers(fs.FileInfo) string { return "" }

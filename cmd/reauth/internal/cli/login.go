@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cli/browser"
+	"github.com/spf13/cobra"
+	"golang.org/x/oauth2"
+
+	"github.com/reauth-go/reauth"
+)
+
+// profileArg is the name of the profile that login, logout and status are for.
+func profileArg(args []string) string {
+	if len(args) == 0 {
+		return "default"
+	}
+	return args[0]
+}
+
+func (c *command) loginCommand() *cobra.Command {
+	var device, web bool
+	cmd := &cobra.Command{
+		Use:   "login [profile]",
+		Short: "Log in, for all that use the profile",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			cred, p, err := c.credential(ctx, sourceFlags{profile: profileArg(args)})
+			if err != nil {
+				return err
+			}
+			if p.OAuth == nil || p.OAuth.Grant == "client_credentials" {
+				return usagef("profile %s needs no login: its token is from %s", p.name, or(p.Source, "client_credentials"))
+			}
+			if device && web {
+				return usagef("--device and --browser are two ways to log in: use one")
+			}
+			issuer, err := p.issuer(ctx)
+			if err != nil {
+				return err
+			}
+			var tok reauth.Token
+			if device || p.OAuth.Grant == "device" && !web {
+				tok, err = issuer.DeviceLogin(ctx, func(d *oauth2.DeviceAuthResponse) error {
+					_, err := fmt.Fprintf(c.Err, "Open %s and enter the code %s. Waiting until you have, or until %s …\n", d.VerificationURI, d.UserCode, d.Expiry.Format(time.TimeOnly))
+					return err
+				})
+			} else {
+				tok, err = issuer.BrowserLogin(ctx, func(address string) error {
+					fmt.Fprintf(c.Err, "Waiting for the login in the browser. If none opens, go to\n%s\n", address)
+					_ = openBrowser(address) // the address is there
+					return nil
+				})
+			}
+			if err != nil {
+				return &exitError{exitFailed, err}
+			}
+			if err := cred.Set(ctx, tok); err != nil {
+				return &exitError{exitFailed, err}
+			}
+			path, _ := p.loginFile()
+			return c.print(map[string]any{"profile": p.name, "file": path, "expiry": expiryOf(tok)},
+				fmt.Sprintf("Logged in. The login is kept in %s, for all that use the profile %s.\n", path, p.name))
+		},
+	}
+	c.addConfig(cmd)
+	cmd.Flags().BoolVar(&device, "device", false, "log in on another device, with a code")
+	cmd.Flags().BoolVar(&web, "browser", false, "log in with the browser")
+	return cmd
+}
+
+// openBrowser opens an address in the user's browser.
+var openBrowser = func(address string) error {
+	browser.Stdout, browser.Stderr = nil, nil
+	return browser.OpenURL(address)
+}
+
+func (c *command) addConfig(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.config, "config", "", "configuration file (else $XDG_CONFIG_HOME/reauth/config.toml)")
+}
+
+func (c *command) logoutCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "logout [profile]",
+		Short: "Revoke the login, and end it for all that use it",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			cred, p, err := c.credential(ctx, sourceFlags{profile: profileArg(args)})
+			if err != nil {
+				return err
+			}
+			if cred.Store == nil {
+				return usagef("profile %s has no login: its token is from %s", p.name, or(p.Source, "client_credentials"))
+			}
+			held := &reauth.Credential{Store: cred.Store, Logger: c.logger()} // what is there, without a refresh
+			tok, err := held.Token(ctx)
+			revoked := false
+			if err == nil {
+				issuer, err := p.issuer(ctx)
+				if err == nil {
+					err = issuer.Revoke(ctx, tok)
+				}
+				if revoked = err == nil; err != nil {
+					fmt.Fprintln(c.Err, "reauth: the login ends here, and may live on at the server:", err)
+				}
+			}
+			if err := cred.Clear(ctx); err != nil {
+				return &exitError{exitFailed, err}
+			}
+			return c.print(map[string]any{"profile": p.name, "revoked": revoked}, fmt.Sprintf("Logged out of %s.\n", p.name))
+		},
+	}
+	c.addConfig(cmd)
+	return cmd
+}
+
+func (c *command) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [profile]",
+		Short: "Say whether there is a login, and where it is kept",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := c.find(profileArg(args))
+			if err != nil {
+				return err
+			}
+			if p.OAuth == nil || p.OAuth.Grant == "client_credentials" {
+				return c.print(map[string]any{"profile": p.name, "source": or(p.Source, "client_credentials")}, fmt.Sprintf("%s needs no login: its token is from %s.\n", p.name, or(p.Source, "client_credentials")))
+			}
+			cred, _, err := c.credential(cmd.Context(), sourceFlags{profile: p.name})
+			if err != nil {
+				return err
+			}
+			path, _ := p.loginFile()
+			held := &reauth.Credential{Store: cred.Store, Logger: c.logger()}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			tok, err := held.Token(ctx)
+			v := map[string]any{"profile": p.name, "file": path, "logged_in": err == nil}
+			if err != nil {
+				if err := c.print(v, fmt.Sprintf("There is no usable token of %s in %s: a program gets one, or says to log in.\n", p.name, path)); err != nil {
+					return err
+				}
+				return &exitError{exitLater, nil}
+			}
+			v["expiry"], v["fingerprint"] = expiryOf(tok), tok.Fingerprint()
+			return c.print(v, fmt.Sprintf("Logged in to %s: the token %s is kept in %s and expires at %v.\n", p.name, tok.Fingerprint(), path, or(fmt.Sprint(expiryOf(tok)), "no known time")))
+		},
+	}
+	c.addConfig(cmd)
+	return cmd
+}

@@ -1,0 +1,366 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reauth-go/reauth"
+)
+
+// A proxyFlags are the flags of proxy and exec.
+type proxyFlags struct {
+	sourceFlags
+	to, listen string
+	replay     int64
+}
+
+func (f *proxyFlags) add(c *command, cmd *cobra.Command) {
+	c.addSource(cmd, &f.sourceFlags)
+	cmd.Flags().StringVar(&f.to, "to", "", "URL of the server that requests go to (else the profile's)")
+	cmd.Flags().StringVar(&f.listen, "listen", "", "where to listen: 127.0.0.1:0, or unix:PATH")
+	cmd.Flags().Int64Var(&f.replay, "replay", 16<<20, "bytes of a request's body that are kept to send it again")
+}
+
+// addSource adds the flags that say where the token comes from.
+func (c *command) addSource(cmd *cobra.Command, f *sourceFlags) {
+	cmd.Flags().StringVarP(&f.profile, "profile", "p", "", "profile of the configuration file")
+	cmd.Flags().StringVarP(&f.source, "source", "s", "", "where the token comes from: env:NAME, dotenv:PATH#NAME, file:PATH[#/json/pointer], exec:PROGRAM ARGS")
+	cmd.Flags().StringVar(&c.config, "config", "", "configuration file (else $XDG_CONFIG_HOME/reauth/config.toml)")
+}
+
+// A proxy serves one upstream on loopback or a unix socket.
+type proxy struct {
+	target   *url.URL
+	key      string
+	listener net.Listener
+	server   *http.Server
+	cred     *reauth.Credential
+	log      *slog.Logger
+	verbose  bool
+}
+
+// newProxy makes a proxy, and listens.
+func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
+	cred, p, err := c.credential(ctx, f.sourceFlags)
+	if err != nil {
+		return nil, err
+	}
+	to, listen := f.to, f.listen
+	rt := &reauth.Transport{Credential: cred, Override: true, MaxReplayBytes: f.replay, Logger: c.logger(), Base: proxyBase()}
+	if p != nil {
+		rt.Header, rt.Scheme, rt.Origins = p.Header, p.Scheme, p.allOrigins()
+		to, listen = or(to, p.URL), or(listen, os.ExpandEnv(p.Proxy.Listen))
+	}
+	target, err := url.Parse(to)
+	if err != nil || target.Host == "" {
+		return nil, usagef("--to %q is no URL of a server", to)
+	}
+	if target.Scheme != "https" && !isLoopback(target.Hostname()) {
+		return nil, usagef("--to is %s: a token is sent over https only, except to this machine", target.Scheme)
+	}
+	if origin := target.Scheme + "://" + target.Host; p == nil {
+		rt.Origins = []string{origin}
+	}
+	x := &proxy{target: target, key: rand.Text(), cred: cred, log: c.logger(), verbose: c.verbose}
+	if x.listener, err = listenOn(or(listen, "127.0.0.1:0")); err != nil {
+		return nil, err
+	}
+	reverse := &httputil.ReverseProxy{
+		Rewrite:        x.rewrite,
+		Transport:      rt,
+		FlushInterval:  -1, // as it comes
+		ModifyResponse: x.modify,
+		ErrorHandler:   x.fail,
+		ErrorLog:       slog.NewLogLogger(c.logger().Handler(), slog.LevelDebug),
+	}
+	x.server = &http.Server{Handler: x.guard(reverse), ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 256 << 10, ErrorLog: reverse.ErrorLog}
+	return x, nil
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// proxyBase is the upstream's transport. It decodes nothing: the client gets what it
+// asked for.
+func proxyBase() http.RoundTripper {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DisableCompression = true
+	t.MaxIdleConnsPerHost = 64
+	return t
+}
+
+// listenOn listens on loopback, or on a unix socket of the user's own.
+func listenOn(address string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		dir := filepath.Dir(path)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, usagef("--listen: %w", err)
+		}
+		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o077 != 0 {
+			return nil, usagef("--listen: others may enter %s: use a directory with mode 0700", dir)
+		}
+		if conn, err := net.Dial("unix", path); err == nil {
+			_ = conn.Close()
+			return nil, usagef("--listen: another process listens on %s", path)
+		}
+		_ = os.Remove(path) // of one that was killed
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			return nil, usagef("--listen: %w", err)
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			_ = l.Close()
+			return nil, usagef("--listen: %w", err)
+		}
+		return l, nil
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, usagef("--listen %q is neither HOST:PORT nor unix:PATH", address)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, usagef("--listen %s: a proxy that adds a token listens on this machine only: 127.0.0.1, [::1] or unix:PATH", address)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, usagef("--listen: %w", err)
+	}
+	return l, nil
+}
+
+// url returns the address for clients.
+func (x *proxy) url() string {
+	if x.listener.Addr().Network() == "unix" {
+		return "http://localhost" + strings.TrimSuffix(x.target.Path, "/")
+	}
+	return "http://" + x.listener.Addr().String() + strings.TrimSuffix(x.target.Path, "/")
+}
+
+// keyHeaders are where clients put the key that they were given.
+var keyHeaders = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
+
+// guard admits requests of the user's own programs: no browser's, and none without the
+// key.
+func (x *proxy) guard(next http.Handler) http.Handler {
+	refuse := func(w http.ResponseWriter, status int, why string) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.WriteHeader(status)
+		_, _ = fmt.Fprintln(w, "reauth: "+why)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		switch {
+		case r.Method == http.MethodConnect:
+			refuse(w, http.StatusMethodNotAllowed, "this proxy is an address of its own, and no proxy for CONNECT: set the program's base URL")
+		case r.URL.IsAbs() || r.URL.Host != "" || !x.isOurs(r.Host):
+			refuse(w, http.StatusMisdirectedRequest, "the Host of the request is not this proxy's")
+		case r.Header["Origin"] != nil || r.Header["Sec-Fetch-Site"] != nil || r.Header["Access-Control-Request-Method"] != nil:
+			refuse(w, http.StatusForbidden, "requests of a browser's pages are refused")
+		case !x.hasKey(r.Header):
+			refuse(w, http.StatusForbidden, "the key of this proxy is missing or wrong")
+		default:
+			next.ServeHTTP(w, r)
+		}
+		if x.verbose {
+			x.log.Debug("request", slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Duration("took", time.Since(began)))
+		}
+	})
+}
+
+// isOurs reports whether a Host is an address of this proxy: a page that a browser has
+// loaded from elsewhere may have a name that now leads here (DNS rebinding).
+func (x *proxy) isOurs(host string) bool {
+	if x.listener.Addr().Network() == "unix" {
+		return host == "localhost" || strings.HasPrefix(host, "localhost:")
+	}
+	name, port, err := net.SplitHostPort(host)
+	if err != nil || port != strconv.Itoa(x.listener.Addr().(*net.TCPAddr).Port) {
+		return false
+	}
+	return name == "127.0.0.1" || name == "::1" || name == "localhost"
+}
+
+// hasKey reports whether the request has the key.
+func (x *proxy) hasKey(h http.Header) bool {
+	found := false
+	for _, name := range keyHeaders {
+		for _, v := range h[name] {
+			if name == "Authorization" {
+				_, v, _ = strings.Cut(v, " ")
+			}
+			found = subtle.ConstantTimeCompare([]byte(v), []byte(x.key)) == 1 || found
+		}
+	}
+	return found
+}
+
+// rewrite makes the upstream's request of the client's.
+func (x *proxy) rewrite(r *httputil.ProxyRequest) {
+	for _, name := range keyHeaders {
+		r.Out.Header.Del(name) // the key goes no further
+	}
+	base := *x.target
+	path := strings.TrimSuffix(base.Path, "/")
+	r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = base.Scheme, base.Host, ""
+	if rest, ok := strings.CutPrefix(r.Out.URL.Path, path); !ok || rest != "" && rest[0] != '/' {
+		r.Out.URL.Path, r.Out.URL.RawPath = path+r.Out.URL.Path, ""
+	}
+	accept := ""
+	if strings.Contains(r.In.Header.Get("Accept-Encoding"), "gzip") {
+		accept = "gzip"
+	}
+	r.Out.Header["Accept-Encoding"] = []string{or(accept, "identity")} // a 401 in brotli could not be read
+}
+
+// modify makes the client's response of the upstream's.
+func (x *proxy) modify(resp *http.Response) error {
+	for name := range resp.Header {
+		if strings.HasPrefix(name, "Access-Control-") {
+			resp.Header.Del(name)
+		}
+	}
+	x.relocate(resp)
+	o, ok := reauth.OutcomeOf(resp)
+	if !ok || resp.StatusCode != http.StatusUnauthorized {
+		return nil
+	}
+	if o.Retry.StatusCode == 0 && o.Rejection.Reason.Refreshable() {
+		return &noToken{o}
+	}
+	resp.Header.Set("Reauth-Reason", string(o.Rejection.Reason))
+	if o.Retry.StatusCode != 0 {
+		resp.Header.Set("Reauth-First-Request-Id", o.First.RequestID)
+	}
+	return nil
+}
+
+// relocate rewrites a Location of the upstream's origin.
+func (x *proxy) relocate(resp *http.Response) {
+	to, err := resp.Location()
+	if err != nil || to.Scheme != x.target.Scheme || to.Host != x.target.Host || x.listener.Addr().Network() == "unix" {
+		return
+	}
+	to.Scheme, to.Host = "http", x.listener.Addr().String()
+	resp.Header.Set("Location", to.String())
+}
+
+// A noToken is that there was no fresh token to try.
+type noToken struct{ outcome reauth.Outcome }
+
+func (e *noToken) Error() string {
+	if e.outcome.Err != nil {
+		return e.outcome.Err.Error()
+	}
+	return e.outcome.NotRetried.Text()
+}
+
+func (e *noToken) Unwrap() error { return e.outcome.Err }
+
+// fail answers a request that got no response: never with a 401, at which SDKs give up
+// for good, while they try again after a 503.
+func (x *proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var refresh *reauth.RefreshError
+	var none *noToken
+	status, text := http.StatusBadGateway, err.Error()
+	switch {
+	case r.Context().Err() != nil:
+		return // the client has gone
+	case errors.As(err, &refresh) && refresh.Permanent(), errors.Is(err, reauth.ErrLoggedOut):
+		status, text = http.StatusServiceUnavailable, "there is no token: run reauth login, or see the source: "+text
+		w.Header().Set("X-Should-Retry", "false")
+	case errors.As(err, &refresh), errors.As(err, &none):
+		status = http.StatusServiceUnavailable
+		wait := time.Second
+		if refresh != nil {
+			wait = max(wait, refresh.RetryAfter())
+		}
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Round(time.Second).Seconds())))
+	default:
+		text = "the server was not reached: " + text
+	}
+	x.log.Warn("no response", slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", status), slog.String("error", err.Error()))
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, "reauth: "+text)
+}
+
+// serve serves until ctx ends, and then lets requests end for a moment.
+func (x *proxy) serve(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- x.server.Serve(x.listener) }()
+	select {
+	case err := <-done:
+		return &exitError{exitFailed, err}
+	case <-ctx.Done():
+	}
+	x.close()
+	return nil
+}
+
+// close ends the proxy.
+func (x *proxy) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if x.server.Shutdown(ctx) != nil {
+		_ = x.server.Close()
+	}
+	_ = x.cred.Shutdown(ctx)
+}
+
+func (c *command) proxyCommand() *cobra.Command {
+	var f proxyFlags
+	var keyFile string
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Serve a proxy that adds the token, on this machine",
+		Long: `Proxy serves the server of --to, or of the profile, on loopback or a unix socket. It adds
+the token to requests, and sends a request again with a new token if the server rejects it.
+Clients send the key of the proxy in place of a token; it is in the file of --key-file, or
+is printed.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			x, err := c.newProxy(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			if keyFile != "" {
+				if err := os.WriteFile(keyFile, []byte(x.key+"\n"), 0o600); err != nil {
+					return &exitError{exitFailed, err}
+				}
+			}
+			v := map[string]string{"url": x.url(), "to": x.target.String(), "listen": x.listener.Addr().String()}
+			text := fmt.Sprintf("listening on %s for %s\n", x.url(), x.target)
+			if keyFile == "" {
+				v["key"] = x.key
+				text += "key: " + x.key + "\n"
+			}
+			if err := c.print(v, text); err != nil {
+				return &exitError{exitFailed, err}
+			}
+			return x.serve(cmd.Context())
+		},
+	}
+	f.add(c, cmd)
+	cmd.Flags().StringVar(&keyFile, "key-file", "", "write the key to this file, with mode 0600, and do not print it")
+	return cmd
+}

@@ -1,0 +1,456 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain is also the command, for tests that need a process.
+func TestMain(m *testing.M) {
+	if os.Getenv("REAUTH_TEST_MAIN") != "" {
+		os.Exit(Run(context.Background(), os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	}
+	os.Exit(m.Run())
+}
+
+// An upstream accepts one token, which is in a file, and can be replaced.
+type upstream struct {
+	*httptest.Server
+	mu      sync.Mutex
+	n       int
+	file    string
+	answer  http.Handler
+	headers []http.Header
+	refuse  atomic.Bool // every token
+}
+
+func newUpstream(t testing.TB) *upstream {
+	u := &upstream{file: filepath.Join(t.TempDir(), "token")}
+	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u.mu.Lock()
+		want, answer := u.tokenLocked(), u.answer
+		u.headers = append(u.headers, r.Header.Clone())
+		u.mu.Unlock()
+		w.Header().Set("X-Request-Id", fmt.Sprintf("req-%d", len(u.headers)))
+		if r.Header.Get("Authorization") != "Bearer "+want || u.refuse.Load() {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"error":{"message":"Invalid token","type":"new_api_error"}}`)
+			return
+		}
+		if answer != nil {
+			answer.ServeHTTP(w, r)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.URL, body)
+	}))
+	t.Cleanup(u.Close)
+	u.rotate()
+	return u
+}
+
+func (u *upstream) tokenLocked() string { return fmt.Sprintf("upstream-token-%d", u.n) }
+
+// rotate revokes the token, and puts the next into the file.
+func (u *upstream) rotate() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.n++
+	next := u.file + ".next"
+	_ = os.WriteFile(next, []byte(u.tokenLocked()), 0o600)
+	_ = os.Rename(next, u.file)
+}
+
+func (u *upstream) seen() []http.Header {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.headers
+}
+
+// startProxy starts a proxy for the upstream until the test ends.
+func startProxy(t testing.TB, u *upstream, path string) *proxy {
+	t.Helper()
+	c := &command{Streams: Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}}
+	x, err := c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{source: "file:" + u.file}, to: u.URL + path, replay: 16 << 20})
+	require.NoError(t, err)
+	go func() { _ = x.server.Serve(x.listener) }()
+	t.Cleanup(x.close)
+	return x
+}
+
+// ask sends a request to the proxy.
+func ask(t testing.TB, x *proxy, method, path, body string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, "http://"+x.listener.Addr().String()+path, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+x.key)
+	for i := 0; i+1 < len(header); i += 2 {
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+		} else if req.Header.Del(header[i]); header[i+1] != "" {
+			req.Header.Set(header[i], header[i+1])
+		}
+	}
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	require.NoError(t, err)
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	_ = resp.Body.Close()
+	return resp, string(b)
+}
+
+func TestProxyReplacesRevokedTokens(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "/openai")
+	for range 5 {
+		resp, body := ask(t, x, "POST", "/openai/v1/chat?x=1", "hello")
+		assert.Equal(t, 200, resp.StatusCode)
+		assert.Equal(t, "POST /openai/v1/chat?x=1 hello", body)
+		u.rotate()
+	}
+	_, body := ask(t, x, "GET", "/v1/models", "")
+	assert.Equal(t, "GET /openai/v1/models ", body, "a path without the URL's gets it")
+	for _, h := range u.seen() {
+		assert.NotContains(t, fmt.Sprint(h), x.key, "the key goes no further")
+	}
+}
+
+// P1: only this machine is listened on.
+func TestProxyListensOnLoopbackOnly(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:0", ":0", "192.0.2.1:80", "[::]:0", "example.com:80", "nonsense"} {
+		_, err := listenOn(address)
+		var exit *exitError
+		require.ErrorAs(t, err, &exit, address)
+		assert.Equal(t, exitUsage, exit.status)
+	}
+	path := filepath.Join(t.TempDir(), "run", "proxy.sock")
+	l, err := listenOn("unix:" + path)
+	require.NoError(t, err)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	info, err = os.Stat(filepath.Dir(path))
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+	_, err = listenOn("unix:" + path)
+	assert.ErrorContains(t, err, "another process listens")
+	require.NoError(t, l.Close())
+	open := filepath.Join(t.TempDir(), "open")
+	require.NoError(t, os.Mkdir(open, 0o755))
+	_, err = listenOn("unix:" + filepath.Join(open, "x.sock"))
+	assert.ErrorContains(t, err, "others may enter")
+}
+
+// P2: a Host that is not ours, as after DNS rebinding, and CONNECT.
+func TestProxyRefusesOtherHosts(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	port := x.listener.Addr().(*net.TCPAddr).Port
+	for host, want := range map[string]int{
+		fmt.Sprintf("127.0.0.1:%d", port): 200, fmt.Sprintf("localhost:%d", port): 200, fmt.Sprintf("[::1]:%d", port): 200,
+		"127.0.0.1": 421, "localhost:1": 421, fmt.Sprintf("evil.example.com:%d", port): 421, fmt.Sprintf("127.0.0.1.evil.example.com:%d", port): 421,
+		fmt.Sprintf("127.0.0.2:%d", port): 421,
+	} {
+		resp, _ := ask(t, x, "GET", "/", "", "Host", host)
+		assert.Equal(t, want, resp.StatusCode, host)
+	}
+	for request, want := range map[string]string{
+		"GET / HTTP/1.0\r\nAuthorization: Bearer " + x.key + "\r\n\r\n": "421",
+		"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n":                  "400",
+		"GET / HTTP/1.1\r\n\r\n":                                        "400",
+		fmt.Sprintf("GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %s\r\n\r\n", port, port, x.key): "421",
+		fmt.Sprintf("CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", port, port):                                        "405",
+		"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 300<<10) + "\r\n\r\n":                                                "431",
+	} {
+		conn, err := net.Dial("tcp", x.listener.Addr().String())
+		require.NoError(t, err)
+		_, _ = io.WriteString(conn, request)
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		require.NoError(t, err)
+		assert.Contains(t, line, " "+want+" ", request[:min(len(request), 60)])
+		_ = conn.Close()
+	}
+}
+
+// P3: no page of a browser's.
+func TestProxyRefusesBrowsers(t *testing.T) {
+	u := newUpstream(t)
+	u.answer = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Access-Control-Allow-Origin", "*") })
+	x := startProxy(t, u, "")
+	for _, h := range [][]string{{"Origin", "https://evil.example.com"}, {"Origin", "null"}, {"Sec-Fetch-Site", "cross-site"}, {"Access-Control-Request-Method", "POST"}} {
+		resp, _ := ask(t, x, "OPTIONS", "/", "", h...)
+		assert.Equal(t, 403, resp.StatusCode, h)
+	}
+	resp, _ := ask(t, x, "GET", "/", "", "Sec-Fetch-Mode", "cors")
+	assert.Equal(t, 200, resp.StatusCode, "Node's fetch sends it")
+	assert.Empty(t, resp.Header.Get("Access-Control-Allow-Origin"))
+}
+
+// P4: the key, in each header that SDKs use; 403, which no SDK takes for its token's end.
+func TestProxyNeedsItsKey(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	for _, name := range []string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
+		resp, _ := ask(t, x, "GET", "/", "", "Authorization", "", name, x.key)
+		assert.Equal(t, 200, resp.StatusCode, name)
+		resp, _ = ask(t, x, "GET", "/", "", "Authorization", "", name, "x"+x.key[1:])
+		assert.Equal(t, 403, resp.StatusCode, name)
+	}
+	for _, v := range []string{"", "Bearer", "Bearer ", "Bearer " + x.key[1:], x.key + " x"} {
+		resp, body := ask(t, x, "GET", "/", "", "Authorization", v)
+		assert.Equal(t, 403, resp.StatusCode, v)
+		assert.NotContains(t, body, x.key)
+	}
+}
+
+// P6: the upstream's 401 passes only where a new token was tried.
+func TestProxyWithoutAFreshToken(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	u.refuse.Store(true)
+	resp, body := ask(t, x, "GET", "/", "")
+	assert.Equal(t, 503, resp.StatusCode, "the file has no newer token")
+	assert.NotEmpty(t, resp.Header.Get("Retry-After"))
+	assert.NotContains(t, body, "upstream-token")
+	time.Sleep(1100 * time.Millisecond) // the backoff, in real time
+	u.rotate()
+	resp, body = ask(t, x, "GET", "/", "")
+	assert.Equal(t, 401, resp.StatusCode, "a new one was tried")
+	assert.Contains(t, body, "Invalid token")
+	assert.Equal(t, "invalid_token", resp.Header.Get("Reauth-Reason"))
+	assert.NotEmpty(t, resp.Header.Get("Reauth-First-Request-Id"))
+}
+
+// P7 and P8: codings that a 401 can be read in; streams arrive as they are sent; the
+// client's going ends the upstream's request.
+func TestProxyStreams(t *testing.T) {
+	u := newUpstream(t)
+	gone := make(chan struct{})
+	next := make(chan string)
+	u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(200)
+		_ = http.NewResponseController(w).Flush()
+		for {
+			select {
+			case s := <-next:
+				_, _ = io.WriteString(w, s)
+				_ = http.NewResponseController(w).Flush()
+			case <-r.Context().Done():
+				close(gone)
+				return
+			}
+		}
+	})
+	x := startProxy(t, u, "")
+	req, err := http.NewRequest("GET", x.url(), nil)
+	require.NoError(t, err)
+	req.Header.Set("X-Api-Key", x.key)
+	req.Header.Set("Accept-Encoding", "br, gzip")
+	resp, err := (&http.Transport{}).RoundTrip(req)
+	require.NoError(t, err)
+	lines := bufio.NewReader(resp.Body)
+	for i := range 3 {
+		next <- fmt.Sprintf("data: %d\n", i)
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		assert.Equal(t, fmt.Sprintf("data: %d\n", i), line)
+	}
+	_ = resp.Body.Close()
+	select {
+	case <-gone:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the upstream goes on")
+	}
+	assert.Equal(t, "gzip", u.seen()[0].Get("Accept-Encoding"))
+}
+
+// P9: a Location of the upstream's origin leads to the proxy; others are left alone.
+func TestProxyLocations(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	for to, want := range map[string]string{
+		u.URL + "/next?a=1":          "http://" + x.listener.Addr().String() + "/next?a=1",
+		"/next":                      "http://" + x.listener.Addr().String() + "/next",
+		"https://other.example.com/": "https://other.example.com/",
+	} {
+		u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Location", to); w.WriteHeader(302) })
+		resp, _ := ask(t, x, "GET", "/", "")
+		assert.Equal(t, want, resp.Header.Get("Location"))
+	}
+}
+
+// An upstream that is down, or lies about its length, is a clear error.
+func TestProxyUpstreamIsDown(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	u.answer = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) })
+	resp, _ := ask(t, x, "POST", "/", "x")
+	assert.Equal(t, 502, resp.StatusCode)
+	u.Close()
+	resp, body := ask(t, x, "GET", "/", "")
+	assert.Equal(t, 502, resp.StatusCode)
+	assert.Contains(t, body, "the server was not reached")
+}
+
+// runProcess runs the command in a process of its own.
+func runProcess(t *testing.T, args ...string) (out string, status int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "REAUTH_TEST_MAIN=1")
+	var b bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &b, &b
+	err := cmd.Run()
+	if exit, ok := err.(*exec.ExitError); ok {
+		return b.String(), exit.ExitCode()
+	}
+	require.NoError(t, err)
+	return b.String(), 0
+}
+
+// P12: the child's exit status, its environment, and the statuses of env(1).
+func TestExec(t *testing.T) {
+	u := newUpstream(t)
+	source := []string{"exec", "--source", "file:" + u.file, "--to", u.URL + "/v1"}
+	out, status := runProcess(t, append(source, "--env", "MY_URL={url}?k={key}", "--", "sh", "-c", `echo "$OPENAI_BASE_URL $ANTHROPIC_BASE_URL $MY_URL"; test "$OPENAI_API_KEY" = "$ANTHROPIC_API_KEY" && exit 7`)...)
+	assert.Equal(t, 7, status, out)
+	assert.Regexp(t, `^http://127\.0\.0\.1:\d+/v1 http://127\.0\.0\.1:\d+ http://127\.0\.0\.1:\d+/v1\?k=[A-Z2-7]+\n$`, out)
+	assert.NotContains(t, out, "upstream-token")
+	for want, args := range map[int][]string{127: {"--", "no-such-command-here"}, 126: {"--", t.TempDir()}, 143: {"--", "sh", "-c", "kill -TERM $$"}, 2: {"--env", "x", "--", "true"}, 0: {"--", "true"}} {
+		out, status = runProcess(t, append(source, args...)...)
+		assert.Equal(t, want, status, "%v: %s", args, out)
+	}
+	_, status = runProcess(t, "exec", "--", "true")
+	assert.Equal(t, exitUsage, status, "without a source")
+}
+
+// P13, in part: curl and Python, through the proxy, while tokens are revoked.
+func TestExecForeignClients(t *testing.T) {
+	for name, script := range map[string]string{
+		"curl":    `for i in 1 2 3 4 5 6 7 8; do curl -sS -f -H "Authorization: Bearer $OPENAI_API_KEY" -d "n=$i" "$OPENAI_BASE_URL/chat" || exit 1; echo; done`,
+		"python3": "exec python3 -c 'import os,urllib.request\nfor i in range(8):\n    r=urllib.request.Request(os.environ[\"OPENAI_BASE_URL\"]+\"/chat\",data=b\"n=%d\"%i,headers={\"Authorization\":\"Bearer \"+os.environ[\"OPENAI_API_KEY\"]})\n    print(urllib.request.urlopen(r).read().decode())\n'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := exec.LookPath(name); err != nil {
+				t.Skipf("%s is not installed", name)
+			}
+			u := newUpstream(t)
+			var n atomic.Int64
+			u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				_, _ = fmt.Fprintf(w, "got %s", body)
+				if n.Add(1)%2 == 0 {
+					u.rotate()
+				}
+			})
+			out, status := runProcess(t, "exec", "--source", "file:"+u.file, "--to", u.URL+"/v1", "--", "sh", "-c", script)
+			assert.Zero(t, status, out)
+			assert.Equal(t, 8, strings.Count(out, "got n="), out)
+		})
+	}
+}
+
+// 64 connections, and a revocation from time to time: no request fails.
+func TestProxyUnderLoad(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	end := time.Now().Add(3 * time.Second)
+	var requests, failed atomic.Int64
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			for time.Now().Before(end) {
+				req, _ := http.NewRequest("POST", x.url()+"/v1", strings.NewReader("body"))
+				req.Header.Set("Api-Key", x.key)
+				resp, err := client.Do(req)
+				requests.Add(1)
+				if err != nil {
+					failed.Add(1)
+					continue
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				_ = resp.Body.Close()
+				if resp.StatusCode != 200 {
+					failed.Add(1)
+				}
+			}
+		})
+	}
+	time.Sleep(1500 * time.Millisecond)
+	u.rotate()
+	all.Wait()
+	t.Logf("%d requests", requests.Load())
+	assert.Zero(t, failed.Load())
+}
+
+// A configuration that others may write is refused; a mistake names what is right.
+func TestConfig(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "config.toml")
+	write := func(text string, mode os.FileMode) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		require.NoError(t, os.Chmod(name, mode))
+	}
+	token := filepath.Join(dir, "token")
+	require.NoError(t, os.WriteFile(token, []byte("the-token"), 0o600))
+	good := fmt.Sprintf("[profile.gateway]\nurl = \"https://api.example.com\"\nsource = \"file:%s\"\n", token)
+	for _, tt := range []struct {
+		text string
+		mode os.FileMode
+		args []string
+		want string
+	}{
+		{good, 0o622, nil, "may be written by others"},
+		{strings.Replace(good, "url", "ulr", 1), 0o600, nil, "did you mean url?"},
+		{strings.Replace(good, "file:", "fil:", 1), 0o600, nil, "did you mean file?"},
+		{strings.Replace(good, "https", "http", 1), 0o600, nil, "over https only"},
+		{good, 0o600, []string{"-p", "gatewya"}, `did you mean "gateway"?`},
+		{good + "[profile.gateway.oauth]\n", 0o600, nil, "both a source and an oauth"},
+		{"[profile.gateway]\nurl = \"https://x.example.com\"\n", 0o600, nil, "neither a source"},
+		{"[profile.gateway]\nsource = \"env:X\"\n", 0o600, nil, "no url"},
+		{"nonsense", 0o600, nil, "config.toml"},
+	} {
+		write(tt.text, tt.mode)
+		args := append([]string{"token", "--config", name}, tt.args...)
+		if tt.args == nil {
+			args = append(args, "-p", "gateway")
+		}
+		_, errs, status := run(t, "", args...)
+		assert.Equal(t, exitUsage, status, tt.text)
+		assert.Contains(t, errs, tt.want)
+		assert.NotContains(t, errs, "the-token")
+	}
+	write(good, 0o600)
+	out, _, status := run(t, "", "token", "--config", name, "-p", "gateway")
+	assert.Zero(t, status)
+	assert.Equal(t, "the-token\n", out)
+	out, _, _ = run(t, "", "token", "--config", name, "-p", "gateway", "-o", "kubernetes")
+	var cred map[string]any
+	require.NoError(t, json.Unmarshal([]byte(out), &cred))
+	assert.Equal(t, "ExecCredential", cred["kind"])
+	_, _, status = run(t, "", "token", "--config", name, "-p", "gateway", "--renew")
+	assert.Equal(t, exitLater, status, "the file has no other")
+	_, errs, status := run(t, "", "token", "--config", filepath.Join(dir, "none.toml"), "-p", "x")
+	assert.Equal(t, exitUsage, status)
+	assert.Contains(t, errs, "there is no configuration")
+}

@@ -1,0 +1,389 @@
+package cli
+
+import (
+	"context"
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	jose "github.com/go-jose/go-jose/v4"
+	"github.com/spf13/cobra"
+
+	"github.com/reauth-go/reauth"
+)
+
+func (c *command) tokenCommand() *cobra.Command {
+	var f sourceFlags
+	var o inspectFlags
+	var output string
+	var renew, inspect bool
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Print a token, or say what is in one",
+		Long: `Token prints the token of a profile or a source, and nothing else, on standard output.
+With --renew it gets another, as the last one was refused.
+
+With --inspect it says what is in the token, and verifies it with the keys of --issuer or
+--jwks; without them nothing is said to be verified. The source stdin reads the token from
+standard input.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.source == "stdin" {
+				b, err := io.ReadAll(io.LimitReader(c.In, 128<<10))
+				if err != nil {
+					return &exitError{exitFailed, err}
+				}
+				if !inspect {
+					return usagef("the source stdin is for --inspect")
+				}
+				return c.inspect(cmd.Context(), string(b), o)
+			}
+			cred, _, err := c.credential(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			tok, err := tokenOf(cmd.Context(), cred, renew)
+			if err != nil {
+				return tokenError(err)
+			}
+			defer func() { _ = cred.Shutdown(context.Background()) }()
+			if inspect {
+				return c.inspect(cmd.Context(), tok.AccessToken, o)
+			}
+			return c.printToken(tok, output)
+		},
+	}
+	c.addSource(cmd, &f)
+	cmd.Flags().StringVarP(&output, "output", "o", "plain", "plain, header, json or kubernetes")
+	cmd.Flags().BoolVar(&renew, "renew", false, "get another token: the last one was refused")
+	cmd.Flags().BoolVar(&inspect, "inspect", false, "say what is in the token, and do not print it")
+	cmd.Flags().StringVar(&o.issuer, "issuer", "", "verify the token with the keys of this issuer")
+	cmd.Flags().StringVar(&o.jwks, "jwks", "", "verify the token with the keys of this file or URL")
+	cmd.Flags().StringVar(&o.audience, "audience", "", "the audience that the token must have")
+	cmd.Flags().DurationVar(&o.minValid, "min-valid", 0, "how long the token must still be valid")
+	return cmd
+}
+
+// tokenOf returns a token, another one if the last was refused.
+func tokenOf(ctx context.Context, cred *reauth.Credential, renew bool) (reauth.Token, error) {
+	tok, err := cred.Token(ctx)
+	if err != nil || !renew {
+		return tok, err
+	}
+	return cred.Refresh(ctx, reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonInvalidToken, StatusCode: http.StatusUnauthorized}})
+}
+
+// tokenError gives an error of a refresh its exit status.
+func tokenError(err error) error {
+	var refresh *reauth.RefreshError
+	switch {
+	case errors.As(err, &refresh) && refresh.Permanent(), errors.Is(err, reauth.ErrLoggedOut):
+		return &exitError{exitLogin, err}
+	case errors.As(err, &refresh):
+		return &exitError{exitLater, err}
+	}
+	return &exitError{exitFailed, err}
+}
+
+// printToken prints a token, and warns if that is a terminal.
+func (c *command) printToken(tok reauth.Token, output string) error {
+	if f, ok := c.Out.(*os.File); ok && !c.quiet {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			fmt.Fprintln(c.Err, "reauth: the token is on the screen: who sees it can use it")
+		}
+	}
+	var text string
+	switch output {
+	case "plain":
+		text = tok.AccessToken + "\n"
+	case "header":
+		text = "Authorization: Bearer " + tok.AccessToken + "\n"
+	case "json", "kubernetes":
+		var v any = map[string]any{"access_token": tok.AccessToken, "expiry": expiryOf(tok)}
+		if output == "kubernetes" {
+			status := map[string]any{"token": tok.AccessToken}
+			if e := expiryOf(tok); e != nil {
+				status["expirationTimestamp"] = e
+			}
+			v = map[string]any{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return &exitError{exitFailed, err}
+		}
+		text = string(b) + "\n"
+	default:
+		return usagef("-o is plain, header, json or kubernetes, and not %q", output)
+	}
+	if _, err := io.WriteString(c.Out, text); err != nil {
+		return &exitError{exitFailed, err}
+	}
+	return nil
+}
+
+func expiryOf(tok reauth.Token) any {
+	if tok.Expiry.IsZero() {
+		return nil
+	}
+	return tok.Expiry.UTC().Format(time.RFC3339)
+}
+
+type inspectFlags struct {
+	issuer, jwks, audience string
+	minValid               time.Duration
+}
+
+// An inspection is what is said of a token.
+type inspection struct {
+	Kind        string   `json:"kind"` // jwt, opaque, or what is wrong with its form
+	Length      int      `json:"length"`
+	Fingerprint string   `json:"fingerprint"`
+	Algorithm   string   `json:"algorithm,omitempty"`
+	Issuer      string   `json:"issuer,omitempty"`
+	Audience    []string `json:"audience,omitempty"`
+	NotBefore   string   `json:"not_before,omitempty"`
+	Expiry      string   `json:"expiry,omitempty"` // "none" if the token has no exp
+	Verified    bool     `json:"verified"`
+	Problems    []string `json:"problems,omitempty"`
+}
+
+// algorithms are those of public keys: one of a shared secret would let a forger sign with
+// the public key.
+var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA}
+
+// inspect says what is in a token, and whether it is good.
+func (c *command) inspect(ctx context.Context, raw string, o inspectFlags) error {
+	if o.issuer != "" && o.jwks != "" {
+		return usagef("--issuer and --jwks both say which keys: use one")
+	}
+	in := formOf(raw)
+	token := strings.TrimSpace(raw)
+	in.Length, in.Fingerprint = len(token), reauth.Token{AccessToken: token}.Fingerprint()
+	if in.Kind == "jwt" {
+		if err := in.read(ctx, token, o); err != nil {
+			return err
+		}
+	} else if o.issuer != "" || o.jwks != "" {
+		in.Problems = append(in.Problems, "it is no JWT, and cannot be verified here")
+	}
+	if err := c.print(in, in.text()); err != nil {
+		return &exitError{exitFailed, err}
+	}
+	if len(in.Problems) > 0 {
+		return &exitError{exitHelps, nil}
+	}
+	return nil
+}
+
+// formOf says what a token looks like, and what is wrong with it.
+func formOf(raw string) *inspection {
+	in := &inspection{Kind: "opaque"}
+	note := func(problem string) { in.Problems = append(in.Problems, problem) }
+	t := strings.TrimRight(raw, "\r\n")
+	lower := strings.ToLower(t)
+	switch {
+	case strings.TrimSpace(t) == "":
+		note("it is empty")
+	case t == reauth.Placeholder || strings.Contains(lower, "your") && strings.Contains(lower, "key"), strings.HasPrefix(t, "<") && strings.HasSuffix(t, ">"), strings.HasPrefix(t, "${"), strings.Trim(lower, "x*.") == "", strings.HasPrefix(lower, "sk-xxx"):
+		note("it is a placeholder, and no token")
+	}
+	if t != strings.TrimSpace(t) {
+		note("it begins or ends with a blank")
+	}
+	if len(t) > 1 && (t[0] == '"' || t[0] == '\'') && t[len(t)-1] == t[0] {
+		note("it is in quotes")
+	}
+	if strings.HasPrefix(lower, "bearer ") {
+		note("it begins with Bearer, which the client adds")
+	}
+	if strings.ContainsAny(strings.TrimSpace(t), " \t\n") && !strings.HasPrefix(lower, "bearer ") {
+		note("it has a blank in it")
+	}
+	if parts := strings.Split(strings.TrimSpace(t), "."); len(parts) == 3 && strings.HasPrefix(parts[0], "eyJ") {
+		in.Kind = "jwt"
+	}
+	return in
+}
+
+// claims are those that are looked at.
+type claims struct {
+	Issuer    string       `json:"iss"`
+	Audience  audience     `json:"aud"`
+	Expiry    *json.Number `json:"exp"`
+	NotBefore *json.Number `json:"nbf"`
+}
+
+// An audience is one, or several (RFC 7519 §4.1.3).
+type audience []string
+
+func (a *audience) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(b, (*[]string)(a))
+}
+
+func timeOf(n *json.Number) (time.Time, bool) {
+	if n == nil {
+		return time.Time{}, false
+	}
+	f, err := n.Float64()
+	if err != nil || f < -1e12 || f > 1e12 {
+		return time.Time{}, false
+	}
+	return time.Unix(int64(f), 0), true
+}
+
+// read reads a JWT, and verifies it if there are keys.
+func (in *inspection) read(ctx context.Context, token string, o inspectFlags) error {
+	note := func(format string, args ...any) { in.Problems = append(in.Problems, fmt.Sprintf(format, args...)) }
+	parts := strings.Split(token, ".")
+	var header struct {
+		Algorithm string `json:"alg"`
+	}
+	head, err := base64.RawURLEncoding.DecodeString(parts[0])
+	if err == nil {
+		err = json.Unmarshal(head, &header)
+	}
+	payload, bodyErr := base64.RawURLEncoding.DecodeString(parts[1])
+	var cl claims
+	if bodyErr == nil {
+		bodyErr = json.Unmarshal(payload, &cl)
+	}
+	if err != nil || bodyErr != nil {
+		note("it looks like a JWT, and is damaged")
+		return nil
+	}
+	in.Algorithm, in.Issuer, in.Audience = header.Algorithm, cl.Issuer, cl.Audience
+	if !slices.Contains(algorithms, jose.SignatureAlgorithm(header.Algorithm)) {
+		note("its algorithm is %.20q, which nobody can verify with a public key", header.Algorithm)
+	}
+	now := time.Now()
+	in.Expiry = "none"
+	if exp, ok := timeOf(cl.Expiry); ok {
+		in.Expiry = exp.UTC().Format(time.RFC3339)
+		switch {
+		case !now.Before(exp):
+			note("it has expired %v ago", now.Sub(exp).Round(time.Second))
+		case exp.Sub(now) < o.minValid:
+			note("it is valid for %v more, and not for %v", exp.Sub(now).Round(time.Second), o.minValid)
+		}
+	} else if cl.Expiry != nil {
+		note("its exp is no time")
+	}
+	if nbf, ok := timeOf(cl.NotBefore); ok {
+		in.NotBefore = nbf.UTC().Format(time.RFC3339)
+		if now.Before(nbf) {
+			note("it is not valid yet: in %v; see this machine's clock", nbf.Sub(now).Round(time.Second))
+		}
+	}
+	if o.issuer != "" && cl.Issuer != o.issuer {
+		note("its issuer is %.100q, and not %q", cl.Issuer, o.issuer)
+	}
+	if o.audience != "" && !slices.Contains(cl.Audience, o.audience) {
+		note("its audience is %.200q, and not %q", []string(cl.Audience), o.audience)
+	}
+	if o.issuer == "" && o.jwks == "" {
+		return nil
+	}
+	keys, err := keySet(ctx, o)
+	if err != nil {
+		return err
+	}
+	got, err := keys.VerifySignature(ctx, token)
+	if err != nil || string(got) != string(payload) {
+		note("its signature does not verify with these keys")
+		return nil
+	}
+	in.Verified = true
+	return nil
+}
+
+// keySet returns the keys to verify with: never what the token itself names.
+func keySet(ctx context.Context, o inspectFlags) (oidc.KeySet, error) {
+	switch {
+	case o.issuer != "":
+		provider, err := oidc.NewProvider(ctx, o.issuer)
+		if err != nil {
+			return nil, &exitError{exitUnreachable, fmt.Errorf("the keys of the issuer: %w", err)}
+		}
+		var meta struct {
+			JWKS string `json:"jwks_uri"`
+		}
+		if err := provider.Claims(&meta); err != nil {
+			return nil, &exitError{exitFailed, err}
+		}
+		return oidc.NewRemoteKeySet(ctx, meta.JWKS), nil
+	case strings.HasPrefix(o.jwks, "https://"), strings.HasPrefix(o.jwks, "http://"):
+		return oidc.NewRemoteKeySet(ctx, o.jwks), nil
+	}
+	b, err := os.ReadFile(expand(o.jwks))
+	if err != nil {
+		return nil, usagef("--jwks: %w", err)
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(b, &set); err != nil || len(set.Keys) == 0 {
+		return nil, usagef("--jwks: %s is no JSON Web Key Set", o.jwks)
+	}
+	return &fileKeys{set}, nil
+}
+
+// fileKeys are the keys of a file.
+type fileKeys struct{ set jose.JSONWebKeySet }
+
+// VerifySignature implements oidc.KeySet. A key id that the token has must be that of the
+// key.
+func (k *fileKeys) VerifySignature(_ context.Context, token string) ([]byte, error) {
+	sig, err := jose.ParseSigned(token, algorithms)
+	if err != nil {
+		return nil, err
+	}
+	id := sig.Signatures[0].Header.KeyID
+	for _, key := range k.set.Keys {
+		if _, public := key.Key.(crypto.PublicKey); !public || id != "" && key.KeyID != id || !key.IsPublic() {
+			continue
+		}
+		if payload, err := sig.Verify(key); err == nil {
+			return payload, nil
+		}
+	}
+	return nil, errors.New("no key fits")
+}
+
+// text returns what a person reads.
+func (in *inspection) text() string {
+	var b strings.Builder
+	switch {
+	case len(in.Problems) > 0:
+		fmt.Fprintf(&b, "The token is not good: %s.\n", strings.Join(in.Problems, "; "))
+	case in.Verified:
+		b.WriteString("The token is good: its signature is verified.\n")
+	default:
+		b.WriteString("Nothing is wrong with its form; it was not verified.\n")
+	}
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "  %-11s %s\n", name, value)
+		}
+	}
+	line("kind", in.Kind)
+	line("length", fmt.Sprint(in.Length))
+	line("fingerprint", in.Fingerprint)
+	line("algorithm", in.Algorithm)
+	line("issuer", in.Issuer)
+	line("audience", strings.Join(in.Audience, ", "))
+	line("not before", in.NotBefore)
+	line("expiry", in.Expiry)
+	return b.String()
+}
