@@ -1,0 +1,269 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reauth-go/reauth"
+)
+
+// A checked is what check prints.
+type checked struct {
+	URL            string   `json:"url"`
+	Verdict        string   `json:"verdict"` // good, cured, refused, known, proves nothing, undecided
+	Status         int      `json:"status"`
+	Reason         string   `json:"reason,omitempty"`
+	Message        string   `json:"message,omitempty"`
+	Advice         string   `json:"advice,omitempty"`
+	RequestID      string   `json:"request_id,omitempty"`
+	FirstRequestID string   `json:"first_request_id,omitempty"`
+	Token          string   `json:"token"` // fingerprint
+	Length         int      `json:"length"`
+	Expiry         string   `json:"expiry,omitempty"`
+	ClockSkew      string   `json:"clock_skew,omitempty"`
+	Redirects      []string `json:"redirects,omitempty"`
+	Took           string   `json:"took"`
+}
+
+func (c *command) checkCommand() *cobra.Command {
+	var f sourceFlags
+	var method, data string
+	var headers []string
+	var noProbe bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "check [url]",
+		Short: "Send a request, and say what the server thinks of the token",
+		Long: `Check sends a request with the token, once more with a new one if the server rejects it,
+and a GET or HEAD also without a token: an address that answers everybody proves nothing.
+It never prints the token.
+
+The exit status is 0 if the token is good, 10 if it was refused and a new one helps, 11 if
+it was refused and that does not help, 12 if that cannot be said, 20 or 21 if there is no
+token, and 22 if the server was not reached.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			cred, p, err := c.credential(ctx, f)
+			if err != nil {
+				return err
+			}
+			address := ""
+			if len(args) > 0 {
+				address = args[0]
+			} else if p != nil {
+				address = p.URL
+			}
+			u, err := checkedURL(address, p)
+			if err != nil {
+				return err
+			}
+			req, err := newCheckRequest(ctx, method, u, headers, data)
+			if err != nil {
+				return err
+			}
+			v, status, err := c.check(req, cred, p, !noProbe)
+			if err != nil {
+				return err
+			}
+			if err := c.print(v, v.text()); err != nil {
+				return &exitError{exitFailed, err}
+			}
+			return &exitError{status, nil}
+		},
+	}
+	c.addSource(cmd, &f)
+	cmd.Flags().StringVarP(&method, "request", "X", "", "method (else GET, or POST with -d)")
+	cmd.Flags().StringArrayVarP(&headers, "header", "H", nil, "a header: 'Name: value'")
+	cmd.Flags().StringVarP(&data, "data", "d", "", "body, or @FILE")
+	cmd.Flags().BoolVar(&noProbe, "no-anonymous-probe", false, "do not send the request without the token as well")
+	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "for all of it")
+	return cmd
+}
+
+// checkedURL returns the URL to send to, which is one that may get the token.
+func checkedURL(address string, p *profile) (*url.URL, error) {
+	u, err := url.Parse(address)
+	switch {
+	case address == "":
+		return nil, usagef("say which URL to check")
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, usagef("%q is no URL of a server", address)
+	case u.Scheme != "https" && !isLoopback(u.Hostname()):
+		return nil, usagef("%s is not https: the token would be readable on its way", u.Redacted())
+	case p != nil && !slices.Contains(p.allOrigins(), u.Scheme+"://"+u.Host):
+		return nil, usagef("profile %s is not for %s://%s: add it to its origins, if the token is for it", p.name, u.Scheme, u.Host)
+	}
+	return u, nil
+}
+
+func newCheckRequest(ctx context.Context, method string, u *url.URL, headers []string, data string) (*http.Request, error) {
+	body := data
+	if name, ok := strings.CutPrefix(data, "@"); ok {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, usagef("-d: %w", err)
+		}
+		body = string(b)
+	}
+	if method == "" {
+		method = http.MethodGet
+		if data != "" {
+			method = http.MethodPost
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, strings.ToUpper(method), u.String(), strings.NewReader(body))
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	for _, h := range headers {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return nil, usagef("-H %q is not 'Name: value'", h)
+		}
+		req.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+	}
+	return req, nil
+}
+
+// check sends the request, and says what that shows.
+func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, probe bool) (*checked, int, error) {
+	tok, err := cred.Token(req.Context())
+	if err != nil {
+		return nil, 0, tokenError(err)
+	}
+	v := &checked{URL: req.URL.Redacted(), Token: tok.Fingerprint(), Length: len(tok.AccessToken)}
+	if e, ok := expiryOf(tok).(string); ok {
+		v.Expiry = e
+	}
+	rt := &reauth.Transport{Credential: cred, Origins: []string{req.URL.Scheme + "://" + req.URL.Host}, Logger: c.logger()}
+	if p != nil {
+		rt.Header, rt.Scheme, rt.Origins = p.Header, p.Scheme, p.allOrigins()
+	}
+	client := &http.Client{Transport: rt, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
+		if v.Redirects = append(v.Redirects, next.URL.Redacted()); len(v.Redirects) == 10 {
+			return errors.New("stopped after 10 redirects")
+		}
+		return nil
+	}}
+	began := time.Now()
+	resp, err := client.Do(req)
+	v.Took = time.Since(began).Round(time.Millisecond).String()
+	if err != nil {
+		var refresh *reauth.RefreshError
+		if errors.As(err, &refresh) {
+			return nil, 0, tokenError(err)
+		}
+		return nil, 0, &exitError{exitUnreachable, err}
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	_ = resp.Body.Close()
+	v.Status, v.RequestID = resp.StatusCode, reauth.RequestID(resp)
+	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		if skew := time.Since(at); skew.Abs() > 5*time.Second {
+			v.ClockSkew = skew.Round(time.Second).String()
+		}
+	}
+	o, rejected := reauth.OutcomeOf(resp)
+	rej := o.Rejection
+	if !rejected || rej.Reason == "" {
+		rej = inspect(resp, body)
+	}
+	if o.Retry.StatusCode != 0 {
+		v.FirstRequestID = o.First.RequestID
+	}
+	anonymous := 0
+	if probe && (req.Method == http.MethodGet || req.Method == http.MethodHead) && resp.StatusCode < 400 {
+		anonymous = probeStatus(req)
+	}
+	v.Reason, v.Message = string(rej.Reason), rej.Message
+	return v, v.judge(o, rej, anonymous, c.language(body)), nil
+}
+
+// probeStatus is the status of the request without a token; 0 if there is none.
+func probeStatus(req *http.Request) int {
+	bare := req.Clone(req.Context())
+	for _, name := range keyHeaders {
+		bare.Header.Del(name)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(bare)
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+// judge says what the responses show, by their reasons and not by their status.
+func (v *checked) judge(o reauth.Outcome, rej reauth.Rejection, anonymous int, lang string) int {
+	verdict := func(name string, status int) int {
+		v.Verdict = name
+		return status
+	}
+	if v.Status >= 400 {
+		v.Advice = adviceText(rej.Reason, lang)
+	}
+	switch {
+	case v.Status < 400 && anonymous > 0 && anonymous < 400:
+		return verdict("proves nothing", exitUndecided)
+	case v.Status < 400 && o.Recovered():
+		return verdict("cured", exitGood)
+	case v.Status < 400:
+		v.Reason, v.Message = "", ""
+		return verdict("good", exitGood)
+	case rej.Reason == reauth.ReasonQuota, rej.Reason == reauth.ReasonInsufficientScope, rej.Reason == reauth.ReasonDenied:
+		return verdict("known", exitNoHelp)
+	case rej.Reason == "":
+		return verdict("undecided", exitUndecided)
+	case rej.Reason.Refreshable() && o.Retry.StatusCode != 0:
+		return verdict("refused", exitNoHelp) // a new one was tried
+	case rej.Reason.Refreshable():
+		return verdict("refused", exitHelps)
+	}
+	return verdict("refused", exitNoHelp)
+}
+
+// text returns what a person reads.
+func (v *checked) text() string {
+	var b strings.Builder
+	b.WriteString(map[string]string{
+		"good":           "The token is good.",
+		"cured":          "The token was refused, and the new one is good.",
+		"refused":        "The token is refused.",
+		"known":          "The server knows the token, and does not allow the request.",
+		"proves nothing": "This address proves nothing: it answers without a token too.",
+		"undecided":      "The response says nothing of the token.",
+	}[v.Verdict])
+	if v.Advice != "" {
+		b.WriteString(" To do: " + v.Advice + ".")
+	}
+	b.WriteString("\n")
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "  %-11s %s\n", name, value)
+		}
+	}
+	line("url", v.URL)
+	line("status", fmt.Sprint(v.Status))
+	line("reason", v.Reason)
+	line("message", v.Message)
+	line("request id", v.RequestID)
+	line("first id", v.FirstRequestID)
+	line("token", fmt.Sprintf("%s, of %d characters", v.Token, v.Length))
+	line("expiry", v.Expiry)
+	line("clock", map[bool]string{true: "this machine's differs by " + v.ClockSkew}[v.ClockSkew != ""])
+	line("redirects", strings.Join(v.Redirects, ", "))
+	line("took", v.Took)
+	return b.String()
+}
