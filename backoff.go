@@ -184,8 +184,8 @@ func (c *Credential) unavailableLocked(now time.Time, stale Stale) error {
 		return &RefreshError{Rejection: stale.Rejection, text: noRefresher}
 	case c.closed:
 		return ErrClosed
-	case b.permanent && c.Store != nil && now.Sub(c.shared.looked) >= lookAgain:
-		c.shared.looked = now // somebody may have logged in elsewhere
+	case b.permanent && c.Store != nil && now.Sub(c.sharedLocked().looked) >= lookAgain:
+		c.sharedLocked().looked = now // somebody may have logged in elsewhere
 		return nil
 	case b.permanent:
 		return b.err

@@ -106,7 +106,7 @@ type Credential struct {
 	lostAt      time.Time    // see Stale.AnswerLostAt
 	norotation  bool         // the latest refresh returned no new refresh token
 	warnedClock bool         // that a token arrived expired
-	shared      share        // what is known of Store's record
+	shared      *share       // what is known of Store's record; nil until there is one
 	past        []pastToken  // the latest tokens, to recognize them
 }
 
@@ -236,12 +236,14 @@ func (c *Credential) Set(ctx context.Context, tok Token) error {
 func (c *Credential) Clear(ctx context.Context) error {
 	c.mu.Lock()
 	c.clearLocked()
-	login, seq := c.shared.login, c.shared.seq
-	c.shared.login, c.shared.seq = "", 0
-	c.mu.Unlock()
 	if c.Store == nil {
+		c.mu.Unlock()
 		return nil
 	}
+	known := c.sharedLocked()
+	login, seq := known.login, known.seq
+	known.login, known.seq = "", 0
+	c.mu.Unlock()
 	err := c.overwrite(ctx, func(r record) record {
 		if r.raw == "" && login == "" {
 			return r // nobody has logged in

@@ -73,6 +73,14 @@ type share struct {
 	looked       time.Time // after a permanent failure
 }
 
+// sharedLocked returns what is known of the record. Credential.mu is held.
+func (c *Credential) sharedLocked() *share {
+	if c.shared == nil {
+		c.shared = &share{}
+	}
+	return c.shared
+}
+
 // An obtained is what came of a flight: of the Refresher, or of the Store.
 type obtained struct {
 	tok      Token
@@ -110,10 +118,11 @@ func (c *Credential) loadRecord(ctx context.Context) (r record, first time.Time,
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sum := sha256.Sum256([]byte(raw)); sum != c.shared.sum || c.shared.first.IsZero() {
-		c.shared.sum, c.shared.first = sum, now
+	known := c.sharedLocked()
+	if sum := sha256.Sum256([]byte(raw)); sum != known.sum || known.first.IsZero() {
+		known.sum, known.first = sum, now
 	}
-	return r, c.shared.first, nil
+	return r, known.first, nil
 }
 
 // swapRecord replaces old by next, and reports whether next is in the Store. It looks if
@@ -146,7 +155,8 @@ func (c *Credential) swapRecord(ctx context.Context, old, next record) (bool, er
 func (c *Credential) wrote(r record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.shared.sum, c.shared.first = sha256.Sum256([]byte(r.raw)), time.Now()
+	known := c.sharedLocked()
+	known.sum, known.first = sha256.Sum256([]byte(r.raw)), time.Now()
 }
 
 // overwrite replaces whatever the record is, also one that cannot be read.
@@ -183,8 +193,9 @@ func (c *Credential) note(r record) {
 }
 
 func (c *Credential) noteRecordLocked(r record) {
-	if r.State.Login != c.shared.login || r.State.Seq > c.shared.seq {
-		c.shared.login, c.shared.seq = r.State.Login, r.State.Seq
+	known := c.sharedLocked()
+	if r.State.Login != known.login || r.State.Seq > known.seq {
+		known.login, known.seq = r.State.Login, r.State.Seq
 	}
 }
 
@@ -196,7 +207,7 @@ func (c *Credential) obtainShared(ctx context.Context, f *flight) obtained {
 			return c.obtainAlone(ctx, f, err)
 		}
 		c.mu.Lock()
-		known, norotation, cur := c.shared, c.norotation, c.current.Load()
+		known, norotation, cur := *c.sharedLocked(), c.norotation, c.current.Load()
 		c.mu.Unlock()
 		now := time.Now()
 		switch tok, usable := f.adoptable(r, now); {
@@ -288,7 +299,7 @@ func (c *Credential) writeBack(ctx context.Context, old record, known share, cur
 	if cur == nil { // there is nothing to write; another may have the token
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.shared.login, c.shared.seq = "", 0
+		c.shared = nil
 		return nil
 	}
 	r := newRecord(cur.Token, known.login, known.seq, 0)
@@ -310,7 +321,7 @@ func (c *Credential) endSession(f *flight) {
 	if c.sessions == f.session {
 		c.clearLocked()
 	}
-	c.shared.login, c.shared.seq = "", 0
+	c.shared = nil
 }
 
 // A lease is the right to present the refresh token of the record.
@@ -442,7 +453,8 @@ func (l *lease) failed(err error) record {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.shared.refused, c.shared.refusedUntil, c.shared.refusal = r.key(), until, err
+	known := c.sharedLocked()
+	known.refused, known.refusedUntil, known.refusal = r.key(), until, err
 	return r
 }
 
