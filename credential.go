@@ -98,16 +98,16 @@ type Credential struct {
 	flight      *flight     // the refresh in progress; nil if none
 	calls       []*flight   // those whose Refresher or hook has not returned
 	idle        chan struct{}
-	closed      bool
 	backoff     failureBackoff
 	budget      budget
 	rows        map[requestOrigin]row
 	challenges  *[]Challenge // that asked for claims or a scope, oldest first; a pointer, which fmt does not follow
 	lostAt      time.Time    // see Stale.AnswerLostAt
-	norotation  bool         // the latest refresh returned no new refresh token
-	warnedClock bool         // that a token arrived expired
-	shared      *share       // what is known of Store's record; nil until there is one
-	past        []pastToken  // the latest tokens, to recognize them
+	closed      bool
+	norotation  bool        // the latest refresh returned no new refresh token
+	warnedClock bool        // that a token arrived expired
+	shared      *share      // what is known of Store's record; nil until there is one
+	past        []pastToken // the latest tokens, to recognize them
 }
 
 // A pastToken is what is needed to recognize a token.

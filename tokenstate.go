@@ -164,7 +164,7 @@ func originOf(req *http.Request) requestOrigin {
 type verdicts struct {
 	all         atomic.Pointer[[]verdict] // read without a lock, replaced with Credential.mu held
 	interrupted bool                      // a rejection has interrupted a backoff; guarded by Credential.mu
-	earlier     []requestOrigin           // that have accepted an earlier token; not changed
+	earlier     *[]requestOrigin          // that have accepted an earlier token; nil for none, and not changed
 }
 
 // A verdict is of an origin that has accepted the token.
@@ -205,22 +205,27 @@ func (v *verdicts) everAccepted(o requestOrigin) bool {
 // takes reports whether o has accepted this token or an earlier one: whether it takes the
 // scheme.
 func (v *verdicts) takes(o requestOrigin) bool {
-	return v.everAccepted(o) || slices.Contains(v.earlier, o)
+	return v.everAccepted(o) || v.earlier != nil && slices.Contains(*v.earlier, o)
 }
 
 // origins returns the origins that have accepted this token or an earlier one.
-func (v *verdicts) origins() []requestOrigin {
-	known := v.earlier
-	all := v.all.Load()
-	if all == nil {
-		return known
+func (v *verdicts) origins() *[]requestOrigin {
+	var known []requestOrigin
+	if v.earlier != nil {
+		known = *v.earlier
 	}
-	for _, e := range *all {
-		if len(known) < maxOrigins && !slices.Contains(known, e.origin) {
-			known = append(known[:len(known):len(known)], e.origin)
+	n := len(known)
+	if all := v.all.Load(); all != nil {
+		for _, e := range *all {
+			if len(known) < maxOrigins && !slices.Contains(known, e.origin) {
+				known = append(known[:len(known):len(known)], e.origin)
+			}
 		}
 	}
-	return known
+	if len(known) == n {
+		return v.earlier
+	}
+	return &known
 }
 
 // lastAccepted reports whether the latest answer of o was an acceptance.
