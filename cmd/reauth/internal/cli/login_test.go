@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reauth-go/reauth/reauthtest"
+)
+
+// loginConfig is a configuration for the issuer, in a home of the test's own.
+func loginConfig(t *testing.T, issuer *reauthtest.Issuer, api, grant string) (config, state string) {
+	t.Helper()
+	dir := t.TempDir()
+	state = filepath.Join(dir, "state")
+	t.Setenv("XDG_STATE_HOME", state)
+	config = filepath.Join(dir, "config.toml")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "[profile.corp]\nurl = %q\n[profile.corp.oauth]\nissuer = %q\nclient_id = \"cli\"\ngrant = %q\n", api, issuer.Issuer(), grant), 0o600))
+	return config, state
+}
+
+// A login in the browser is there for all that use the profile, until logout.
+func TestLoginLogout(t *testing.T) {
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	issuer.SetRotate(true)
+	api := reauthtest.NewAPI(issuer, nil)
+	defer api.Close()
+	config, state := loginConfig(t, issuer, api.URL(), "browser")
+	before := openBrowser
+	defer func() { openBrowser = before }()
+	page := make(chan string, 1)
+	openBrowser = func(address string) error { // a user who agrees
+		go func() {
+			resp, err := http.Get(address)
+			if err != nil {
+				page <- err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			b, _ := io.ReadAll(resp.Body)
+			page <- string(b)
+		}()
+		return nil
+	}
+
+	_, _, status := run(t, "", "status", "corp", "--config", config)
+	assert.Equal(t, exitLater, status)
+	_, errs, status := run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Equal(t, exitLogin, status, errs)
+	out, errs, status := run(t, "", "login", "corp", "--config", config)
+	require.Zero(t, status, errs)
+	assert.Contains(t, out, filepath.Join(state, "reauth", "corp.json"))
+	assert.Contains(t, errs, "Waiting for the login")
+	assert.Contains(t, <-page, "close")
+	info, err := os.Stat(filepath.Join(state, "reauth", "corp.json"))
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	out, _, status = run(t, "", "status", "corp", "--config", config)
+	assert.Zero(t, status)
+	assert.Contains(t, out, "Logged in")
+	token, _, status := run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Zero(t, status)
+	assert.NotContains(t, out, strings.TrimSpace(token))
+	out, errs, status = run(t, "", "check", "-p", "corp", "--config", config, api.URL()+"/x")
+	assert.Zero(t, status, out+errs)
+	_, _, status = run(t, "", "check", "-p", "corp", "--config", config, "https://elsewhere.example.com/")
+	assert.Equal(t, exitUsage, status)
+
+	again, _, status := run(t, "", "token", "-p", "corp", "--config", config, "--renew")
+	assert.Zero(t, status)
+	assert.NotEqual(t, token, again)
+
+	out, errs, status = run(t, "", "logout", "corp", "--config", config)
+	require.Zero(t, status, out+errs)
+	_, _, status = run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Equal(t, exitLogin, status)
+	assert.Zero(t, issuer.Reuses())
+}
+
+// Eight programs at once, and revocations: the refresh token is sent once each time.
+func TestLoginSharedByEight(t *testing.T) {
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	issuer.SetRotate(true)
+	api := reauthtest.NewAPI(issuer, nil)
+	defer api.Close()
+	config, _ := loginConfig(t, issuer, api.URL(), "browser")
+	before := openBrowser
+	defer func() { openBrowser = before }()
+	openBrowser = func(address string) error {
+		go func() {
+			if resp, err := http.Get(address); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		return nil
+	}
+	_, errs, status := run(t, "", "login", "corp", "--config", config)
+	require.Zero(t, status, errs)
+	for range 3 {
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				out, errs, status := run(t, "", "check", "-p", "corp", "--config", config, "-q", "--no-anonymous-probe")
+				assert.Zero(t, status, out+errs)
+			})
+		}
+		all.Wait()
+		issuer.Revoke()
+	}
+	assert.Zero(t, issuer.Reuses())
+}
