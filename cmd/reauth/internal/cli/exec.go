@@ -45,6 +45,7 @@ The exit status is the command's; 125 if reauth fails, 126 if the command cannot
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.key = true
 			x, err := c.newProxy(cmd.Context(), f)
 			if err != nil {
 				var exit *exitError

@@ -27,6 +27,8 @@ type proxyFlags struct {
 	sourceFlags
 	to, listen string
 	replay     int64
+	key        bool // clients need the key
+	anyUser    bool // of any user
 }
 
 func (f *proxyFlags) add(c *command, cmd *cobra.Command) {
@@ -46,11 +48,13 @@ func (c *command) addSource(cmd *cobra.Command, f *sourceFlags) {
 // A proxy serves one upstream on loopback or a unix socket.
 type proxy struct {
 	target   *url.URL
-	key      string
+	key      string // "" if clients need none
+	peers    bool   // clients are of this user, as the kernel says
 	listener net.Listener
 	server   *http.Server
 	cred     *reauth.Credential
 	log      *slog.Logger
+	metrics  *proxyMetrics
 	verbose  bool
 }
 
@@ -76,8 +80,21 @@ func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
 	if origin := target.Scheme + "://" + target.Host; p == nil {
 		rt.Origins = []string{origin}
 	}
-	x := &proxy{target: target, key: rand.Text(), cred: cred, log: c.logger(), verbose: c.verbose}
-	if x.listener, err = listenOn(or(listen, "127.0.0.1:0")); err != nil {
+	x := &proxy{target: target, cred: cred, log: c.logger(), metrics: newProxyMetrics(), verbose: c.verbose}
+	rt.OnOutcome, cred.OnRefresh = x.metrics.outcome, x.metrics.refresh
+	if f.key {
+		x.key = rand.Text()
+	}
+	listen = or(listen, "127.0.0.1:0")
+	switch isTCP := !strings.HasPrefix(listen, "unix:"); {
+	case f.anyUser && !f.key:
+		return nil, usagef("--any-user needs a key: use --key-file")
+	case isTCP && !f.key && !peersAreKnown:
+		return nil, usagef("without a key, any user of this machine could use the proxy: use --key-file, or --listen unix:PATH")
+	default:
+		x.peers = isTCP && peersAreKnown && !f.anyUser
+	}
+	if x.listener, err = listenOn(listen); err != nil {
 		return nil, err
 	}
 	reverse := &httputil.ReverseProxy{
@@ -88,7 +105,7 @@ func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
 		ErrorHandler:   x.fail,
 		ErrorLog:       slog.NewLogLogger(c.logger().Handler(), slog.LevelDebug),
 	}
-	x.server = &http.Server{Handler: x.guard(reverse), ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 256 << 10, ErrorLog: reverse.ErrorLog}
+	x.server = &http.Server{Handler: x.guard(reverse), ConnContext: x.connContext, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 256 << 10, ErrorLog: reverse.ErrorLog}
 	return x, nil
 }
 
@@ -176,7 +193,10 @@ func (x *proxy) guard(next http.Handler) http.Handler {
 			refuse(w, http.StatusMisdirectedRequest, "the Host of the request is not this proxy's")
 		case r.Header["Origin"] != nil || r.Header["Sec-Fetch-Site"] != nil || r.Header["Access-Control-Request-Method"] != nil:
 			refuse(w, http.StatusForbidden, "requests of a browser's pages are refused")
-		case !x.hasKey(r.Header):
+		case x.peers && r.Context().Value(peerKey{}) != nil:
+			x.log.Warn("refused", slog.Any("why", r.Context().Value(peerKey{})))
+			refuse(w, http.StatusForbidden, "this proxy is for another user")
+		case x.key != "" && !x.hasKey(r.Header):
 			refuse(w, http.StatusForbidden, "the key of this proxy is missing or wrong")
 		default:
 			next.ServeHTTP(w, r)
@@ -185,6 +205,16 @@ func (x *proxy) guard(next http.Handler) http.Handler {
 			x.log.Debug("request", slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Duration("took", time.Since(began)))
 		}
 	})
+}
+
+// A peerKey is for what checkPeer said of the connection of a request.
+type peerKey struct{}
+
+func (x *proxy) connContext(ctx context.Context, conn net.Conn) context.Context {
+	if !x.peers {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, checkPeer(conn))
 }
 
 // isOurs reports whether a Host is an address of this proxy: a page that a browser has
@@ -329,16 +359,19 @@ func (x *proxy) close() {
 
 func (c *command) proxyCommand() *cobra.Command {
 	var f proxyFlags
-	var keyFile string
+	var keyFile, admin string
+	var readyFD int
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Serve a proxy that adds the token, on this machine",
 		Long: `Proxy serves the server of --to, or of the profile, on loopback or a unix socket. It adds
 the token to requests, and sends a request again with a new token if the server rejects it.
-Clients send the key of the proxy in place of a token; it is in the file of --key-file, or
-is printed.`,
+A unix socket is for this user alone, and so is, on Linux, a port of loopback. With --key-file,
+clients also need the key that is written there, in place of a token; elsewhere than on
+Linux a port needs one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.key = keyFile != ""
 			x, err := c.newProxy(cmd.Context(), f)
 			if err != nil {
 				return err
@@ -350,17 +383,31 @@ is printed.`,
 			}
 			v := map[string]string{"url": x.url(), "to": x.target.String(), "listen": x.listener.Addr().String()}
 			text := fmt.Sprintf("listening on %s for %s\n", x.url(), x.target)
-			if keyFile == "" {
-				v["key"] = x.key
-				text += "key: " + x.key + "\n"
-			}
 			if err := c.print(v, text); err != nil {
 				return &exitError{exitFailed, err}
+			}
+			if admin != "" {
+				stop, err := x.serveAdmin(admin)
+				if err != nil {
+					return err
+				}
+				defer stop()
+			}
+			if readyFD > 0 {
+				f := os.NewFile(uintptr(readyFD), "ready")
+				if f == nil {
+					return usagef("--ready-fd %d is no open file", readyFD)
+				}
+				_, _ = fmt.Fprintln(f, x.url())
+				_ = f.Close()
 			}
 			return x.serve(cmd.Context())
 		},
 	}
 	f.add(c, cmd)
-	cmd.Flags().StringVar(&keyFile, "key-file", "", "write the key to this file, with mode 0600, and do not print it")
+	cmd.Flags().StringVar(&keyFile, "key-file", "", "have clients need a key, and write it to this file with mode 0600")
+	cmd.Flags().BoolVar(&f.anyUser, "any-user", false, "serve other users of this machine too, who know the key")
+	cmd.Flags().IntVar(&readyFD, "ready-fd", 0, "write a line to this file descriptor once the proxy listens")
+	cmd.Flags().StringVar(&admin, "admin", "", "serve metrics and health on this address of loopback")
 	return cmd
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,7 +90,7 @@ func (u *upstream) seen() []http.Header {
 func startProxy(t testing.TB, u *upstream, path string) *proxy {
 	t.Helper()
 	c := &command{Streams: Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}}
-	x, err := c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{source: "file:" + u.file}, to: u.URL + path, replay: 16 << 20})
+	x, err := c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{source: "file:" + u.file}, to: u.URL + path, replay: 16 << 20, key: true})
 	require.NoError(t, err)
 	go func() { _ = x.server.Serve(x.listener) }()
 	t.Cleanup(x.close)
@@ -219,6 +220,64 @@ func TestProxyNeedsItsKey(t *testing.T) {
 		assert.Equal(t, 403, resp.StatusCode, v)
 		assert.NotContains(t, body, x.key)
 	}
+}
+
+// P5: without a key, a port of loopback is for this user's processes.
+func TestProxyIsForThisUser(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("of Linux")
+	}
+	u := newUpstream(t)
+	c := &command{Streams: Streams{Out: io.Discard, Err: io.Discard}}
+	x, err := c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{source: "file:" + u.file}, to: u.URL})
+	require.NoError(t, err)
+	go func() { _ = x.server.Serve(x.listener) }()
+	t.Cleanup(x.close)
+	resp, _ := ask(t, x, "GET", "/", "", "Authorization", "")
+	assert.Equal(t, 200, resp.StatusCode)
+
+	client, server := net.Pipe() // neither end is a socket
+	defer client.Close()
+	assert.Error(t, checkPeer(server))
+
+	_, err = c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{source: "file:" + u.file}, to: u.URL, anyUser: true})
+	assert.ErrorContains(t, err, "needs a key")
+
+	if os.Getuid() != 0 {
+		t.Skip("the rest is about another user, as root")
+	}
+	for _, tool := range []string{"setpriv", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not installed", tool)
+		}
+	}
+	out, err := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", x.url()+"/").CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.Equal(t, "403", string(out))
+}
+
+// P11: metrics and health, on an address of their own.
+func TestProxyAdmin(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	stop, err := x.serveAdmin("unix:" + filepath.Join(t.TempDir(), "run", "admin.sock"))
+	require.NoError(t, err)
+	stop()
+	_, err = x.serveAdmin("0.0.0.0:0")
+	require.Error(t, err)
+	ask(t, x, "GET", "/", "")
+	u.rotate()
+	ask(t, x, "GET", "/", "")
+	for _, path := range []string{"/metrics", "/healthz"} {
+		resp, body := ask(t, x, "GET", path, "")
+		assert.Equal(t, 200, resp.StatusCode)
+		assert.Contains(t, body, "GET "+path, "it is the upstream's")
+	}
+	var b bytes.Buffer
+	x.metrics.set.WritePrometheus(&b)
+	assert.Contains(t, b.String(), `reauth_rejections_total{reason="invalid_token",recovered="yes"} 1`)
+	assert.Contains(t, b.String(), `reauth_refreshes_total{result="succeeded"} 2`)
+	assert.NotContains(t, b.String(), "upstream-token")
 }
 
 // P6: the upstream's 401 passes only where a new token was tried.

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package cli
+
+import (
+	"errors"
+	"net"
+)
+
+const peersAreKnown = false
+
+func checkPeer(net.Conn) error {
+	return errors.New("the user of a connection is known on Linux only")
+}
