@@ -74,6 +74,11 @@ func newForgivingServer(t *testing.T, lifetime, grace time.Duration) *authServer
 			GrantTypes: []string{"password", "refresh_token", "client_credentials"},
 		}
 	}
+	store.Clients["cli"] = &fosite.DefaultClient{ // the command's, which has no secret
+		ID: "cli", Public: true, Scopes: []string{"offline", "read"}, GrantTypes: []string{"authorization_code", "refresh_token"},
+		ResponseTypes: []string{"code"}, RedirectURIs: []string{"http://127.0.0.1/callback", "http://127.0.0.1/"},
+	}
+	config.EnforcePKCE = true
 	forgiving := &graceStore{MemoryStore: store, grace: grace, used: map[string]time.Time{}}
 	return &authServer{store: store, provider: compose.Compose(config, forgiving, compose.NewOAuth2HMACStrategy(config),
 		//lint:ignore SA1019 nobody should log in so; what is tested begins after the login
@@ -81,6 +86,8 @@ func newForgivingServer(t *testing.T, lifetime, grace time.Duration) *authServer
 		compose.OAuth2RefreshTokenGrantFactory,
 		compose.OAuth2ClientCredentialsGrantFactory,
 		compose.OAuth2TokenIntrospectionFactory,
+		compose.OAuth2AuthorizeExplicitFactory,
+		compose.OAuth2PKCEFactory,
 	)}
 }
 
@@ -120,10 +127,31 @@ func (quickHasher) Compare(_ context.Context, hash, secret []byte) error {
 	return nil
 }
 
-// ServeHTTP is both servers: /token and /introspect (RFC 7662), and the resource
+// authorize is where a browser arrives. The user agrees.
+func (s *authServer) authorize(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ctx := r.Context()
+	req, err := s.provider.NewAuthorizeRequest(ctx, r)
+	if err == nil {
+		for _, scope := range req.GetRequestedScopes() {
+			req.GrantScope(scope)
+		}
+		var answer fosite.AuthorizeResponder
+		if answer, err = s.provider.NewAuthorizeResponse(ctx, req, &fosite.DefaultSession{Subject: "ann"}); err == nil {
+			s.provider.WriteAuthorizeResponse(ctx, w, req, answer)
+			return
+		}
+	}
+	s.provider.WriteAuthorizeError(ctx, w, req, err)
+}
+
+// ServeHTTP is both servers: /authorize, /token and /introspect (RFC 7662), and the resource
 // server at any other path.
 func (s *authServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
+	case "/authorize":
+		s.authorize(w, r)
 	case "/token":
 		s.token(w, r)
 	case "/introspect":

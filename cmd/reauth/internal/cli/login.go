@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"time"
 
 	"github.com/cli/browser"
@@ -72,8 +74,11 @@ func (c *command) loginCommand() *cobra.Command {
 	return cmd
 }
 
-// openBrowser opens an address in the user's browser.
+// openBrowser opens an address in the user's browser: that of $BROWSER, if it is set.
 var openBrowser = func(address string) error {
+	if program := os.Getenv("BROWSER"); program != "" {
+		return exec.Command(program, address).Start()
+	}
 	browser.Stdout, browser.Stderr = nil, nil
 	return browser.OpenURL(address)
 }
