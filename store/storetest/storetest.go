@@ -211,7 +211,7 @@ func underLoad(t *testing.T, handles []reauth.Store, round int) (history []porcu
 				var err error
 				if in.swap {
 					out.swapped, err = s.CompareAndSwap(t.Context(), in.old, in.new)
-					if known = in.old; out.swapped {
+					if out.swapped {
 						known = in.new
 					} else {
 						known, _ = s.Load(t.Context())
