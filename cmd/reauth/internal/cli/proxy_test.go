@@ -22,6 +22,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/reauth-go/reauth/reauthtest"
 )
 
 // TestMain is also the command, for tests that need a process.
@@ -517,4 +519,79 @@ func TestConfig(t *testing.T) {
 	_, errs, status := run(t, "", "token", "--config", filepath.Join(dir, "none.toml"), "-p", "x")
 	assert.Equal(t, exitUsage, status)
 	assert.Contains(t, errs, "there is no configuration")
+}
+
+// P8: the handshake of a WebSocket is sent again with a new token, and then bytes go both
+// ways.
+func TestProxyWebSocket(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	ask(t, x, "GET", "/", "") // the proxy has the token that is revoked then
+	u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, "websocket", r.Header.Get("Upgrade"))
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer conn.Close()
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_ = rw.Flush()
+		_, _ = io.Copy(conn, rw) // an echo
+	})
+	u.rotate()
+	conn, err := net.Dial("tcp", x.listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, _ = fmt.Fprintf(conn, "GET /live HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Api-Key: %s\r\n\r\n", x.listener.Addr(), x.key)
+	r := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(r, nil)
+	require.NoError(t, err)
+	require.Equal(t, 101, resp.StatusCode)
+	for _, word := range []string{"hello", "again"} {
+		_, _ = io.WriteString(conn, word)
+		b := make([]byte, len(word))
+		_, err = io.ReadFull(r, b)
+		require.NoError(t, err)
+		assert.Equal(t, word, string(b))
+	}
+}
+
+// P10: a login that has ended is not presented again, and a new one is noticed by a
+// running proxy within a second.
+func TestProxyNoticesANewLogin(t *testing.T) {
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	issuer.SetRotate(true)
+	api := reauthtest.NewAPI(issuer, nil)
+	defer api.Close()
+	config, _ := loginConfig(t, issuer, api.URL(), "browser")
+	c := &command{Streams: Streams{Out: io.Discard, Err: io.Discard}, config: config}
+	x, err := c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{profile: "corp"}, key: true})
+	require.NoError(t, err)
+	go func() { _ = x.server.Serve(x.listener) }()
+	t.Cleanup(x.close)
+	for range 3 {
+		resp, body := ask(t, x, "GET", "/", "")
+		assert.Equal(t, 503, resp.StatusCode)
+		assert.Equal(t, "false", resp.Header.Get("X-Should-Retry"))
+		assert.Contains(t, body, "run reauth login")
+	}
+	before := openBrowser
+	defer func() { openBrowser = before }()
+	openBrowser = func(address string) error {
+		go func() {
+			if resp, err := http.Get(address); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		return nil
+	}
+	_, errs, status := run(t, "", "login", "corp", "--config", config)
+	require.Zero(t, status, errs)
+	loggedIn := time.Now()
+	require.Eventually(t, func() bool {
+		resp, _ := ask(t, x, "GET", "/", "")
+		return resp.StatusCode == 200
+	}, 10*time.Second, 20*time.Millisecond)
+	assert.Less(t, time.Since(loggedIn), 2*time.Second)
 }
