@@ -41,7 +41,9 @@ func TestReadmeSnippetsStandInExamples(t *testing.T) {
 		readme, err := os.ReadFile(name)
 		require.NoError(t, err)
 		snippets := fence.FindAllSubmatch(readme, -1)
-		assert.NotEmpty(t, snippets, name)
+		if !strings.HasPrefix(name, "docs") {
+			assert.NotEmpty(t, snippets, name)
+		}
 		for _, m := range snippets {
 			assert.Contains(t, undented(string(source)), undented(string(m[1])), name)
 		}
