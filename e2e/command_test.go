@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // The command logs in with Chromium at fosite's authorization server. Then the programs that
@@ -75,4 +77,29 @@ token_endpoint = %q
 		as.revokeAccess(t, strings.TrimSpace(run("token", "-p", "corp", "--config", config)))
 	}
 	assert.Zero(t, as.refused.Load(), "no refresh token came twice")
+}
+
+// The examples are what Kubernetes and systemd take.
+func TestTheCommandsExamples(t *testing.T) {
+	text, err := os.ReadFile("../cmd/reauth/examples/sidecar.yaml")
+	require.NoError(t, err)
+	var pod corev1.Pod
+	require.NoError(t, yaml.UnmarshalStrict(text, &pod))
+	assert.Len(t, pod.Spec.Containers, 2)
+
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("there is no systemd-analyze")
+	}
+	unit, err := os.ReadFile("../cmd/reauth/examples/reauth.service")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	name := filepath.Join(dir, "reauth.service")
+	program, err := exec.LookPath("true") // stands for what go install installs
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(name, []byte(strings.Replace(string(unit), "%h/go/bin/reauth", program, 1)), 0o600))
+	cmd := exec.Command(analyze, "verify", "--user", "--man=no", name)
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
 }
