@@ -27,16 +27,26 @@ func (c *command) tokenCommand() *cobra.Command {
 	var output string
 	var renew, inspect bool
 	cmd := &cobra.Command{
-		Use:   "token",
+		Use:   "token [get|store|erase]",
 		Short: "Print a token, or say what is in one",
 		Long: `Token prints the token of a profile or a source, and nothing else, on standard output.
 With --renew it gets another, as the last one was refused.
 
 With --inspect it says what is in the token, and verifies it with the keys of --issuer or
 --jwks; without them nothing is said to be verified. The source stdin reads the token from
-standard input.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+standard input.
+
+With -o git it is a credential helper of git, which adds the argument:
+
+  git config credential.https://git.example.com.helper '!reauth token -p work -o git'`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if output == "git" {
+				return c.gitCredential(cmd.Context(), f, args)
+			}
+			if len(args) > 0 {
+				return usagef("token takes no argument, except with -o git")
+			}
 			if f.source == "stdin" {
 				b, err := io.ReadAll(io.LimitReader(c.In, 128<<10))
 				if err != nil {
@@ -63,7 +73,7 @@ standard input.`,
 		},
 	}
 	c.addSource(cmd, &f)
-	cmd.Flags().StringVarP(&output, "output", "o", "plain", "plain, header, json or kubernetes")
+	cmd.Flags().StringVarP(&output, "output", "o", "plain", "plain, header, json, kubernetes or git")
 	cmd.Flags().BoolVar(&renew, "renew", false, "get another token: the last one was refused")
 	cmd.Flags().BoolVar(&inspect, "inspect", false, "say what is in the token, and do not print it")
 	cmd.Flags().StringVar(&o.issuer, "issuer", "", "verify the token with the keys of this issuer")
@@ -122,7 +132,7 @@ func (c *command) printToken(tok reauth.Token, output string) error {
 		}
 		text = string(b) + "\n"
 	default:
-		return usagef("-o is plain, header, json or kubernetes, and not %q", output)
+		return usagef("-o is plain, header, json, kubernetes or git, and not %q", output)
 	}
 	if _, err := io.WriteString(c.Out, text); err != nil {
 		return &exitError{exitFailed, err}
