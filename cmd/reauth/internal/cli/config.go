@@ -18,7 +18,6 @@ import (
 
 	"github.com/reauth-go/reauth"
 	"github.com/reauth-go/reauth/refresher"
-	"github.com/reauth-go/reauth/store/file"
 )
 
 // A config is the configuration file.
@@ -171,7 +170,10 @@ func (p *profile) allOrigins() []string {
 }
 
 // A sourceFlags are the flags that say where the token comes from.
-type sourceFlags struct{ profile, source string }
+type sourceFlags struct {
+	profile, source string
+	store           string // of login: keyring, file, or "" for what is there
+}
 
 // credential returns the Credential of a profile or a source, and the profile, if any.
 func (c *command) credential(ctx context.Context, f sourceFlags) (*reauth.Credential, *profile, error) {
@@ -202,21 +204,9 @@ func (c *command) credential(ctx context.Context, f sourceFlags) (*reauth.Creden
 		cred.Refresher = issuer.ClientCredentials()
 		return cred, p, nil
 	}
-	path, err := p.loginFile()
-	if err != nil {
-		return nil, nil, err
-	}
-	cred.Refresher, cred.Store = issuer, file.Open(path)
-	return cred, p, nil
-}
-
-// loginFile returns where the login of the profile is kept.
-func (p *profile) loginFile() (string, error) {
-	path, err := file.Path("reauth", url.PathEscape(p.name))
-	if err != nil {
-		return "", usagef("%w", err)
-	}
-	return path, nil
+	cred.Refresher = issuer
+	cred.Store, err = p.loginStore(f.store)
+	return cred, p, err
 }
 
 // issuer returns the profile's client of its authorization server.

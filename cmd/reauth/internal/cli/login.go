@@ -24,13 +24,17 @@ func profileArg(args []string) string {
 
 func (c *command) loginCommand() *cobra.Command {
 	var device, web bool
+	var keep string
 	cmd := &cobra.Command{
 		Use:   "login [profile]",
 		Short: "Log in, for all that use the profile",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			cred, p, err := c.credential(ctx, sourceFlags{profile: profileArg(args)})
+			if keep != "" && keep != "keyring" && keep != "file" {
+				return usagef("--store is keyring or file, and not %q", keep)
+			}
+			cred, p, err := c.credential(ctx, sourceFlags{profile: profileArg(args), store: keep})
 			if err != nil {
 				return err
 			}
@@ -63,7 +67,7 @@ func (c *command) loginCommand() *cobra.Command {
 			if err := cred.Set(ctx, tok); err != nil {
 				return &exitError{exitFailed, err}
 			}
-			path, _ := p.loginFile()
+			path, _, _ := p.loginFile()
 			return c.print(map[string]any{"profile": p.name, "file": path, "expiry": expiryOf(tok)},
 				fmt.Sprintf("Logged in. The login is kept in %s, for all that use the profile %s.\n", path, p.name))
 		},
@@ -71,6 +75,7 @@ func (c *command) loginCommand() *cobra.Command {
 	c.addConfig(cmd)
 	cmd.Flags().BoolVar(&device, "device", false, "log in on another device, with a code")
 	cmd.Flags().BoolVar(&web, "browser", false, "log in with the browser")
+	cmd.Flags().StringVar(&keep, "store", "", "where the login is kept: file, or keyring for a sealed file whose key is in the system's keyring")
 	return cmd
 }
 
@@ -140,7 +145,7 @@ func (c *command) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			path, _ := p.loginFile()
+			path, _, _ := p.loginFile()
 			held := &reauth.Credential{Store: cred.Store, Logger: c.logger()}
 			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 			defer cancel()

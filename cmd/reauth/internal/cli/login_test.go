@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/zalando/go-keyring"
 
 	"github.com/reauth-go/reauth/reauthtest"
 )
@@ -119,4 +121,44 @@ func TestLoginSharedByEight(t *testing.T) {
 		issuer.Revoke()
 	}
 	assert.Zero(t, issuer.Reuses())
+}
+
+// With --store keyring the file is sealed, and its key is in the keyring. Without a keyring
+// that is an error, and no file.
+func TestLoginInTheKeyring(t *testing.T) {
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	config, state := loginConfig(t, issuer, "https://api.example.com", "browser")
+	before := openBrowser
+	defer func() { openBrowser = before }()
+	openBrowser = func(address string) error {
+		go func() {
+			if resp, err := http.Get(address); err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		return nil
+	}
+	keyring.MockInitWithError(errors.New("there is no keyring"))
+	_, errs, status := run(t, "", "login", "corp", "--config", config, "--store", "keyring")
+	assert.Equal(t, exitFailed, status)
+	assert.Contains(t, errs, "there is no keyring")
+	files, _ := filepath.Glob(filepath.Join(state, "reauth", "*"))
+	assert.Empty(t, files)
+
+	keyring.MockInit()
+	out, errs, status := run(t, "", "login", "corp", "--config", config, "--store", "keyring")
+	require.Zero(t, status, errs)
+	sealed := filepath.Join(state, "reauth", "corp.json.sealed")
+	assert.Contains(t, out, sealed)
+	b, err := os.ReadFile(sealed)
+	require.NoError(t, err)
+	assert.True(t, strings.HasPrefix(string(b), "reauth-sealed-1:"))
+	token, _, status := run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Zero(t, status)
+	assert.True(t, issuer.Valid(strings.TrimSpace(token)))
+	keyring.MockInitWithError(errors.New("it is locked"))
+	_, errs, status = run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Equal(t, exitFailed, status)
+	assert.Contains(t, errs, "unlock it")
 }
