@@ -79,6 +79,9 @@ func Run(ctx context.Context, args []string, streams Streams) int {
 	}
 	if exit.err != nil {
 		text := nearest(root, exit.err.Error())
+		if what, ok := texts[fmt.Sprintf("exit %d", exit.status)]; ok && c.language(nil) == "zh" {
+			text = what.zh + "：" + text // what to do; the rest is the server's and the system's words
+		}
 		if c.json {
 			_ = json.NewEncoder(streams.Err).Encode(map[string]any{"error": text, "exit": exit.status})
 		} else {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -161,4 +162,35 @@ func TestLoginInTheKeyring(t *testing.T) {
 	_, errs, status = run(t, "", "token", "-p", "corp", "--config", config)
 	assert.Equal(t, exitFailed, status)
 	assert.Contains(t, errs, "unlock it")
+}
+
+// On another device, with a code.
+func TestLoginOnAnotherDevice(t *testing.T) {
+	issuer := reauthtest.NewIssuer()
+	defer issuer.Close()
+	config, _ := loginConfig(t, issuer, "https://api.example.com", "device")
+	r, w := io.Pipe()
+	said := make(chan string, 1)
+	go func() {
+		b := make([]byte, 4<<10)
+		n, _ := r.Read(b)
+		said <- string(b[:n])
+		for _, word := range strings.Fields(string(b[:n])) { // a user on a phone
+			if strings.HasPrefix(word, "http") {
+				code := regexp.MustCompile(`code (\S+)\.`).FindStringSubmatch(string(b[:n]))
+				if resp, err := http.Get(word + "?user_code=" + code[1]); err == nil {
+					_ = resp.Body.Close()
+				}
+			}
+		}
+		_, _ = io.Copy(io.Discard, r)
+	}()
+	var out strings.Builder
+	status := Run(t.Context(), []string{"login", "corp", "--config", config, "--device"}, Streams{In: strings.NewReader(""), Out: &out, Err: w})
+	_ = w.Close()
+	assert.Contains(t, <-said, "enter the code")
+	require.Zero(t, status, out.String())
+	token, _, status := run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Zero(t, status)
+	assert.True(t, issuer.Valid(strings.TrimSpace(token)))
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -594,4 +595,23 @@ func TestProxyNoticesANewLogin(t *testing.T) {
 		return resp.StatusCode == 200
 	}, 10*time.Second, 20*time.Millisecond)
 	assert.Less(t, time.Since(loggedIn), 2*time.Second)
+}
+
+// P8: an upload is sent again as it was.
+func TestProxyUploads(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	ask(t, x, "GET", "/", "")
+	u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sum := sha256.New()
+		n, _ := io.Copy(sum, r.Body)
+		_, _ = fmt.Fprintf(w, "%d %x", n, sum.Sum(nil))
+	})
+	for _, size := range []int{1, 64 << 10, 4 << 20} {
+		body := strings.Repeat("0123456789abcdef", size/16) + "x"
+		u.rotate()
+		resp, got := ask(t, x, "PUT", "/file", body)
+		assert.Equal(t, 200, resp.StatusCode, size)
+		assert.Equal(t, fmt.Sprintf("%d %x", len(body), sha256.Sum256([]byte(body))), got)
+	}
 }

@@ -68,6 +68,14 @@ var texts = map[string]text{
 	"gateway":   {"the gateway's owner", "网关的管理员"},
 	"give":      {"give the request id %s to %s", "请把请求 ID %s 提供给%s"},
 	"sentence":  {"%s: %s; %s.", "%s：%s；%s。"},
+	"exit 1":    {"failed", "失败"},
+	"exit 2":    {"usage or configuration", "用法或配置有误"},
+	"exit 20":   {"there is no token now: try again later", "暂时没有令牌：请稍后再试"},
+	"exit 21":   {"log in again", "请重新登录（reauth login）"},
+	"exit 22":   {"the server was not reached", "无法连接服务器"},
+	"exit 125":  {"reauth failed", "reauth 出错"},
+	"exit 126":  {"the command cannot be run", "命令无法运行"},
+	"exit 127":  {"the command was not found", "找不到命令"},
 	"and":       {" Else %s.", "如仍有问题，%s。"},
 }
 
