@@ -30,11 +30,15 @@ func TestGoInstall(t *testing.T) {
 		publish(t, root, dir, proxy)
 	}
 	bin := t.TempDir()
-	upstream, err := exec.Command("go", "env", "GOPROXY").Output()
+	env, err := exec.Command("go", "env", "GOPROXY", "GOMODCACHE").Output()
 	require.NoError(t, err)
+	upstream, cache, _ := strings.Cut(strings.TrimSpace(string(env)), "\n")
+	// A module cache of its own, as go remembers what is in a version; what others have
+	// downloaded is copied.
+	proxies := strings.Join([]string{"file://" + proxy, "file://" + filepath.Join(cache, "cache", "download"), upstream}, ",")
 	cmd := exec.Command("go", "install", "github.com/reauth-go/reauth/cmd/reauth@"+version)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-modcacherw", "GOBIN="+bin, "GOMODCACHE="+moduleCache(t), "GOPROXY=file://"+proxy+","+strings.TrimSpace(string(upstream)), "GONOSUMDB=github.com/reauth-go/*")
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-modcacherw", "GOBIN="+bin, "GOMODCACHE="+t.TempDir(), "GOPROXY="+proxies, "GONOSUMDB=github.com/reauth-go/*")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	out, err = exec.Command(filepath.Join(bin, "reauth"), "explain", "-q", "--lang", "en", "Error code: 401 - {'error': {'message': 'The token has expired'}}").CombinedOutput()
@@ -42,26 +46,6 @@ func TestGoInstall(t *testing.T) {
 	require.True(t, ok, "%v %s", err, out)
 	require.Equal(t, 10, exit.ExitCode())
 	require.Contains(t, string(out), "The token has expired: a new token helps")
-}
-
-// moduleCache is the user's, without what this test publishes: another tree may have had
-// the same version.
-func moduleCache(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command("go", "env", "GOMODCACHE").Output()
-	require.NoError(t, err)
-	cache := strings.TrimSpace(string(out))
-	forget := func() {
-		for _, pattern := range []string{"github.com/reauth-go/*@" + version, "github.com/reauth-go/reauth/*@" + version, "github.com/reauth-go/reauth/*/*@" + version, "cache/download/github.com/reauth-go"} {
-			names, _ := filepath.Glob(filepath.Join(cache, pattern))
-			for _, name := range names {
-				_ = os.RemoveAll(name)
-			}
-		}
-	}
-	forget()
-	t.Cleanup(forget)
-	return cache
 }
 
 // publish puts the module in a directory of the tree into the proxy (go.dev/ref/mod).
