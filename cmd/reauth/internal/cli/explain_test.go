@@ -412,3 +412,18 @@ func TestUsage(t *testing.T) {
 	assert.Equal(t, exitUsage, status)
 	assert.Contains(t, errs, "en or zh")
 }
+
+// The README shows what the command prints.
+func TestReadmeShowsTheSeed(t *testing.T) {
+	for _, name := range []string{"../../README.md", "../../../../docs/command.md"} {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		_, rest, ok := strings.Cut(string(text), "$ reauth explain \"")
+		require.True(t, ok, name)
+		arg, rest, _ := strings.Cut(rest, "\"\n")
+		shown, _, _ := strings.Cut(rest, "```")
+		out, _, status := run(t, "", "explain", "--lang", "en", arg)
+		assert.Equal(t, exitHelps, status)
+		assert.True(t, strings.HasPrefix(out, shown), "%s shows %q, and not %q", name, shown, out)
+	}
+}
