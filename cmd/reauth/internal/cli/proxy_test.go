@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -614,4 +615,41 @@ func TestProxyUploads(t *testing.T) {
 		assert.Equal(t, 200, resp.StatusCode, size)
 		assert.Equal(t, fmt.Sprintf("%d %x", len(body), sha256.Sum256([]byte(body))), got)
 	}
+}
+
+// P12: SIGTERM is passed on, SIGINT is the child's own; 125 if reauth itself fails.
+func TestExecSignals(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no signals")
+	}
+	u := newUpstream(t)
+	for name, tt := range map[string]struct {
+		signal os.Signal
+		script string
+		want   int
+	}{
+		"SIGTERM": {syscall.SIGTERM, "trap 'kill $!; exit 9' TERM; sleep 60 & echo ready; wait", 9},
+		"SIGINT":  {os.Interrupt, "echo ready; read line; exit 7", 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(os.Args[0], "exec", "--source", "file:"+u.file, "--to", u.URL, "--", "sh", "-c", tt.script)
+			cmd.Env = append(os.Environ(), "REAUTH_TEST_MAIN=1")
+			in, err := cmd.StdinPipe()
+			require.NoError(t, err)
+			out, err := cmd.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, cmd.Start())
+			_, err = bufio.NewReader(out).ReadString('\n')
+			require.NoError(t, err)
+			require.NoError(t, cmd.Process.Signal(tt.signal))
+			_, _ = io.WriteString(in, "go on\n") // an interrupt has not disturbed it
+			_ = cmd.Wait()
+			assert.Equal(t, tt.want, cmd.ProcessState.ExitCode())
+		})
+	}
+
+	config := filepath.Join(t.TempDir(), "config.toml")
+	require.NoError(t, os.WriteFile(config, []byte("[profile.down]\nurl = \"https://api.example.com\"\n[profile.down.oauth]\nissuer = \"http://127.0.0.1:1\"\nclient_id = \"x\"\ngrant = \"browser\"\n"), 0o600))
+	out, status := runProcess(t, "exec", "-p", "down", "--config", config, "--", "true")
+	assert.Equal(t, exitExecFailed, status, out)
 }
