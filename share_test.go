@@ -122,6 +122,7 @@ type rotatingIssuer struct {
 	ended    bool
 	lost     int // logins
 	asked    []string
+	doubts   []time.Time // Stale.AnswerLostAt of each call
 	logins   int
 	grace    time.Duration
 	lifetime time.Duration
@@ -142,6 +143,7 @@ func (i *rotatingIssuer) Refresh(ctx context.Context, stale reauth.Stale) (reaut
 func (i *rotatingIssuer) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 	i.mu.Lock()
 	takes := i.takes
+	i.doubts = append(i.doubts, stale.AnswerLostAt)
 	i.mu.Unlock()
 	tok, err := i.grant(stale.Token.RefreshToken)
 	if takes > 0 {
@@ -451,6 +453,8 @@ func TestShareLeaseOfADeadHolder(t *testing.T) {
 				assert.GreaterOrEqual(t, time.Since(began), 5*time.Second)
 				assert.Less(t, time.Since(began), 6*time.Second)
 				assert.Equal(t, 2, i.grants())
+				require.Len(t, i.doubts, 1)
+				assert.NotZero(t, i.doubts[0], "its refresh token may be used up")
 			})
 		})
 	}
@@ -714,6 +718,8 @@ func TestShareLostRecord(t *testing.T) {
 				assert.Zero(t, together(all))
 				assert.Zero(t, i.lost)
 				assert.NotContains(t, i.asked[2:], "refresh-token-1")
+				assert.Equal(t, 1, i.logins, "a lost record is no logout")
+				assert.NotZero(t, i.doubts[len(i.doubts)-1], "others may have used it")
 			})
 		})
 	}
