@@ -368,6 +368,9 @@ func TestExplainPrintsNoSecret(t *testing.T) {
 
 // A paste is read in time linear to it, up to 1 MiB.
 func TestExplainWorstCases(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector slows it down")
+	}
 	for _, s := range []string{"{", "{'", `{"`, "{a:", "[", "<", "\x1b[", "> ", "401 ", "HTTP/1.1 401\n", "status: ", "request id: ", `{"a":`, "\\", "（请求 ID："} {
 		text := strings.Repeat(s, (3<<20)/len(s))
 		best := time.Hour

@@ -53,8 +53,9 @@ func newUpstream(t testing.TB) *upstream {
 		u.mu.Lock()
 		want, answer := u.tokenLocked(), u.answer
 		u.headers = append(u.headers, r.Header.Clone())
+		id := fmt.Sprintf("req-%d", len(u.headers))
 		u.mu.Unlock()
-		w.Header().Set("X-Request-Id", fmt.Sprintf("req-%d", len(u.headers)))
+		w.Header().Set("X-Request-Id", id)
 		if r.Header.Get("Authorization") != "Bearer "+want || u.refuse.Load() {
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = io.WriteString(w, `{"error":{"message":"Invalid token","type":"new_api_error"}}`)
@@ -70,6 +71,13 @@ func newUpstream(t testing.TB) *upstream {
 	t.Cleanup(u.Close)
 	u.rotate()
 	return u
+}
+
+// answers sets what is answered to a request with the token.
+func (u *upstream) answers(f http.HandlerFunc) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.answer = f
 }
 
 func (u *upstream) tokenLocked() string { return fmt.Sprintf("upstream-token-%d", u.n) }
@@ -198,7 +206,7 @@ func TestProxyRefusesOtherHosts(t *testing.T) {
 // P3: no page of a browser's.
 func TestProxyRefusesBrowsers(t *testing.T) {
 	u := newUpstream(t)
-	u.answer = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Access-Control-Allow-Origin", "*") })
+	u.answers(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Access-Control-Allow-Origin", "*") })
 	x := startProxy(t, u, "")
 	for _, h := range [][]string{{"Origin", "https://evil.example.com"}, {"Origin", "null"}, {"Sec-Fetch-Site", "cross-site"}, {"Access-Control-Request-Method", "POST"}} {
 		resp, _ := ask(t, x, "OPTIONS", "/", "", h...)
@@ -310,7 +318,7 @@ func TestProxyStreams(t *testing.T) {
 	u := newUpstream(t)
 	gone := make(chan struct{})
 	next := make(chan string)
-	u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	u.answers(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.WriteHeader(200)
 		_ = http.NewResponseController(w).Flush()
@@ -357,7 +365,7 @@ func TestProxyLocations(t *testing.T) {
 		"/next":                      "http://" + x.listener.Addr().String() + "/next",
 		"https://other.example.com/": "https://other.example.com/",
 	} {
-		u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Location", to); w.WriteHeader(302) })
+		u.answers(func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Location", to); w.WriteHeader(302) })
 		resp, _ := ask(t, x, "GET", "/", "")
 		assert.Equal(t, want, resp.Header.Get("Location"))
 	}
@@ -367,7 +375,7 @@ func TestProxyLocations(t *testing.T) {
 func TestProxyUpstreamIsDown(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
-	u.answer = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) })
+	u.answers(func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) })
 	resp, _ := ask(t, x, "POST", "/", "x")
 	assert.Equal(t, 502, resp.StatusCode)
 	u.Close()
@@ -419,7 +427,7 @@ func TestExecForeignClients(t *testing.T) {
 			}
 			u := newUpstream(t)
 			var n atomic.Int64
-			u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			u.answers(func(w http.ResponseWriter, r *http.Request) {
 				body, _ := io.ReadAll(r.Body)
 				_, _ = fmt.Fprintf(w, "got %s", body)
 				if n.Add(1)%2 == 0 {
@@ -529,7 +537,7 @@ func TestProxyWebSocket(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
 	ask(t, x, "GET", "/", "") // the proxy has the token that is revoked then
-	u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	u.answers(func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "websocket", r.Header.Get("Upgrade"))
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if !assert.NoError(t, err) {
@@ -603,7 +611,7 @@ func TestProxyUploads(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
 	ask(t, x, "GET", "/", "")
-	u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	u.answers(func(w http.ResponseWriter, r *http.Request) {
 		sum := sha256.New()
 		n, _ := io.Copy(sum, r.Body)
 		_, _ = fmt.Fprintf(w, "%d %x", n, sum.Sum(nil))

@@ -57,7 +57,7 @@ func TestExecSDKsOfNode(t *testing.T) {
 
 	u := newUpstream(t)
 	var n atomic.Int64
-	u.answer = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	u.answers(func(w http.ResponseWriter, r *http.Request) {
 		var asked struct{ Stream bool }
 		body, _ := io.ReadAll(r.Body)
 		_ = json.Unmarshal(body, &asked)

@@ -157,7 +157,7 @@ func TestCheck(t *testing.T) {
 	assert.Equal(t, "refused", v.Verdict)
 	u.refuse.Store(false)
 
-	u.answer = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	u.answers(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(401)
 		_, _ = w.Write([]byte(`{"error":{"code":"insufficient_quota","message":"You exceeded your current quota"}}`))
 	})
