@@ -30,6 +30,28 @@ func loginConfig(t *testing.T, issuer *reauthtest.Issuer, api, grant string) (co
 	return config, state
 }
 
+// agreeingUser has a user who agrees in place of the browser until the test ends, and
+// returns the pages that are shown.
+func agreeingUser(t *testing.T) (pages <-chan string) {
+	before := openBrowser
+	t.Cleanup(func() { openBrowser = before })
+	shown := make(chan string, 10)
+	openBrowser = func(address string) error {
+		go func() {
+			resp, err := http.Get(address)
+			if err != nil {
+				shown <- err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			b, _ := io.ReadAll(resp.Body)
+			shown <- string(b)
+		}()
+		return nil
+	}
+	return shown
+}
+
 // A login in the browser is there for all that use the profile, until logout.
 func TestLoginLogout(t *testing.T) {
 	issuer := reauthtest.NewIssuer()
@@ -38,22 +60,7 @@ func TestLoginLogout(t *testing.T) {
 	api := reauthtest.NewAPI(issuer, nil)
 	defer api.Close()
 	config, state := loginConfig(t, issuer, api.URL(), "browser")
-	before := openBrowser
-	defer func() { openBrowser = before }()
-	page := make(chan string, 1)
-	openBrowser = func(address string) error { // a user who agrees
-		go func() {
-			resp, err := http.Get(address)
-			if err != nil {
-				page <- err.Error()
-				return
-			}
-			defer resp.Body.Close()
-			b, _ := io.ReadAll(resp.Body)
-			page <- string(b)
-		}()
-		return nil
-	}
+	page := agreeingUser(t)
 
 	_, _, status := run(t, "", "status", "corp", "--config", config)
 	assert.Equal(t, exitLater, status)
@@ -98,16 +105,7 @@ func TestLoginSharedByEight(t *testing.T) {
 	api := reauthtest.NewAPI(issuer, nil)
 	defer api.Close()
 	config, _ := loginConfig(t, issuer, api.URL(), "browser")
-	before := openBrowser
-	defer func() { openBrowser = before }()
-	openBrowser = func(address string) error {
-		go func() {
-			if resp, err := http.Get(address); err == nil {
-				_ = resp.Body.Close()
-			}
-		}()
-		return nil
-	}
+	agreeingUser(t)
 	_, errs, status := run(t, "", "login", "corp", "--config", config)
 	require.Zero(t, status, errs)
 	for range 3 {
@@ -130,16 +128,7 @@ func TestLoginInTheKeyring(t *testing.T) {
 	issuer := reauthtest.NewIssuer()
 	defer issuer.Close()
 	config, state := loginConfig(t, issuer, "https://api.example.com", "browser")
-	before := openBrowser
-	defer func() { openBrowser = before }()
-	openBrowser = func(address string) error {
-		go func() {
-			if resp, err := http.Get(address); err == nil {
-				_ = resp.Body.Close()
-			}
-		}()
-		return nil
-	}
+	agreeingUser(t)
 	keyring.MockInitWithError(errors.New("there is no keyring"))
 	_, errs, status := run(t, "", "login", "corp", "--config", config, "--store", "keyring")
 	assert.Equal(t, exitFailed, status)

@@ -586,16 +586,7 @@ func TestProxyNoticesANewLogin(t *testing.T) {
 		assert.Equal(t, "false", resp.Header.Get("X-Should-Retry"))
 		assert.Contains(t, body, "run reauth login")
 	}
-	before := openBrowser
-	defer func() { openBrowser = before }()
-	openBrowser = func(address string) error {
-		go func() {
-			if resp, err := http.Get(address); err == nil {
-				_ = resp.Body.Close()
-			}
-		}()
-		return nil
-	}
+	agreeingUser(t)
 	_, errs, status := run(t, "", "login", "corp", "--config", config)
 	require.Zero(t, status, errs)
 	loggedIn := time.Now()
