@@ -366,10 +366,7 @@ func (l *lease) refresh(ctx context.Context, f *flight) obtained {
 	c := l.c
 	stale := f.stale
 	if l.taken.raw != "" {
-		stale.Token = l.taken.token()
-		if l.taken.State.Ended {
-			stale.Token = Token{}
-		}
+		stale.Token = l.taken.token() // none after a logout
 	}
 	if f.why.Reason != "" && stale.Token.AccessToken != f.why.rejected.AccessToken {
 		stale.Rejection = Rejection{Challenges: stale.Rejection.Challenges} // of another token

@@ -628,6 +628,7 @@ func TestShareClearEndsTheLoginForAll(t *testing.T) {
 		require.Zero(t, together(all))
 		require.NoError(t, all[0].cred.Clear(t.Context()))
 		assert.Equal(t, true, s.state(t)["ended"])
+		ended := s.state(t)["login"]
 		assert.NotContains(t, s.get(), "token-1")
 		all[1].mustGet(t) // its token is usable still, and it has not looked
 		i.revoke()
@@ -637,6 +638,7 @@ func TestShareClearEndsTheLoginForAll(t *testing.T) {
 		assert.ErrorIs(t, err, reauth.ErrLoggedOut)
 		assert.Empty(t, tok)
 		all[1].mustGet(t) // the next login
+		assert.NotEqual(t, ended, s.state(t)["login"])
 		assert.Equal(t, []string{"", ""}, i.asked)
 		all[0].mustGet(t)
 		assert.Equal(t, 2, i.grants())
