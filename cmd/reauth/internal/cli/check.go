@@ -77,7 +77,7 @@ token, and 22 if the server was not reached.`,
 			if err != nil {
 				return err
 			}
-			if err := c.print(v, v.text()); err != nil {
+			if err := c.print(v, v.text(c.language(nil))); err != nil {
 				return &exitError{exitFailed, err}
 			}
 			return &exitError{status, nil}
@@ -113,7 +113,7 @@ func newCheckRequest(ctx context.Context, method string, u *url.URL, headers []s
 	if name, ok := strings.CutPrefix(data, "@"); ok {
 		b, err := os.ReadFile(name)
 		if err != nil {
-			return nil, usagef("-d: %w", err)
+			return nil, usagef("-d: %v", err)
 		}
 		body = string(b)
 	}
@@ -125,7 +125,7 @@ func newCheckRequest(ctx context.Context, method string, u *url.URL, headers []s
 	}
 	req, err := http.NewRequestWithContext(ctx, strings.ToUpper(method), u.String(), strings.NewReader(body))
 	if err != nil {
-		return nil, usagef("%w", err)
+		return nil, &exitError{exitUsage, err}
 	}
 	for _, h := range headers {
 		name, value, ok := strings.Cut(h, ":")
@@ -153,7 +153,7 @@ func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, 
 	}
 	client := &http.Client{Transport: rt, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
 		if v.Redirects = append(v.Redirects, next.URL.Redacted()); len(v.Redirects) == 10 {
-			return errors.New("stopped after 10 redirects")
+			return sayf("stopped after 10 redirects")
 		}
 		return nil
 	}}
@@ -213,6 +213,9 @@ func (v *checked) judge(o reauth.Outcome, rej reauth.Rejection, anonymous int, l
 	}
 	if v.Status >= 400 {
 		v.Advice = adviceText(rej.Reason, lang)
+		if o.Advice != "" {
+			v.Advice = sayAdvice(o.Advice, lang)
+		}
 	}
 	switch {
 	case v.Status < 400 && anonymous > 0 && anonymous < 400:
@@ -235,18 +238,11 @@ func (v *checked) judge(o reauth.Outcome, rej reauth.Rejection, anonymous int, l
 }
 
 // text returns what a person reads.
-func (v *checked) text() string {
+func (v *checked) text(lang string) string {
 	var b strings.Builder
-	b.WriteString(map[string]string{
-		"good":           "The token is good.",
-		"cured":          "The token was refused, and the new one is good.",
-		"refused":        "The token is refused.",
-		"known":          "The server knows the token, and does not allow the request.",
-		"proves nothing": "This address proves nothing: it answers without a token too.",
-		"undecided":      "The response says nothing of the token.",
-	}[v.Verdict])
+	b.WriteString(verdicts[v.Verdict].in(lang))
 	if v.Advice != "" {
-		b.WriteString(" To do: " + v.Advice + ".")
+		b.WriteString(sayf(" To do: %s.", v.Advice).in(lang))
 	}
 	b.WriteString("\n")
 	line := func(name, value string) {
@@ -254,15 +250,19 @@ func (v *checked) text() string {
 			fmt.Fprintf(&b, "  %-11s %s\n", name, value)
 		}
 	}
+	skew := ""
+	if v.ClockSkew != "" {
+		skew = sayf("this machine's differs by %s", v.ClockSkew).in(lang)
+	}
 	line("url", v.URL)
 	line("status", fmt.Sprint(v.Status))
 	line("reason", v.Reason)
 	line("message", v.Message)
 	line("request id", v.RequestID)
 	line("first id", v.FirstRequestID)
-	line("token", fmt.Sprintf("%s, of %d characters", v.Token, v.Length))
+	line("token", sayf("%s, of %d characters", v.Token, v.Length).in(lang))
 	line("expiry", v.Expiry)
-	line("clock", map[bool]string{true: "this machine's differs by " + v.ClockSkew}[v.ClockSkew != ""])
+	line("clock", skew)
 	line("redirects", strings.Join(v.Redirects, ", "))
 	line("took", v.Took)
 	return b.String()

@@ -46,11 +46,6 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// usagef returns an error of usage or configuration.
-func usagef(format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Errorf(format, args...)}
-}
-
 // A command is what all subcommands share.
 type command struct {
 	Streams
@@ -78,10 +73,7 @@ func Run(ctx context.Context, args []string, streams Streams) int {
 		exit = &exitError{exitUsage, err} // cobra's own are about usage
 	}
 	if exit.err != nil {
-		text := nearest(root, exit.err.Error())
-		if what, ok := texts[fmt.Sprintf("exit %d", exit.status)]; ok && c.language(nil) == "zh" {
-			text = what.zh + "：" + text // what to do; the rest is the server's and the system's words
-		}
+		text := said(nearest(root, exit.err), exit.status, c.language(nil))
 		if c.json {
 			_ = json.NewEncoder(streams.Err).Encode(map[string]any{"error": text, "exit": exit.status})
 		} else {
@@ -117,7 +109,8 @@ func (c *command) root() *cobra.Command {
 }
 
 // nearest adds to an error about an unknown flag or command the name of one like it.
-func nearest(root *cobra.Command, text string) string {
+func nearest(root *cobra.Command, err error) error {
+	text := err.Error()
 	var known []string
 	name, isFlag := strings.CutPrefix(text, "unknown flag: --")
 	if isFlag {
@@ -129,15 +122,21 @@ func nearest(root *cobra.Command, text string) string {
 		for _, sub := range root.Commands() {
 			known = append(known, sub.Name())
 		}
+	} else {
+		return err
+	}
+	kind := sayf("there is no command %q", name)
+	if isFlag {
+		kind = sayf("there is no flag --%s", name)
 	}
 	best := closest(name, known)
-	switch {
-	case best == "":
-		return text
-	case isFlag:
-		return text + ": did you mean --" + best + "?"
+	if best == "" {
+		return kind
 	}
-	return text + ": did you mean " + best + "?"
+	if isFlag {
+		best = "--" + best
+	}
+	return sayf("%v: did you mean %s?", kind, best)
 }
 
 // closest returns the name that is most like another, if one is.
@@ -149,6 +148,16 @@ func closest(name string, known []string) (best string) {
 		}
 	}
 	return best
+}
+
+// say returns a text in the language.
+func (c *command) say(format string, args ...any) string {
+	return sayf(format, args...).in(c.language(nil))
+}
+
+// warn writes a text to Err.
+func (c *command) warn(format string, args ...any) {
+	fmt.Fprintln(c.Err, "reauth:", c.say(format, args...))
 }
 
 // print writes v as JSON, or the text.

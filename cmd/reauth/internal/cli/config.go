@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/url"
@@ -62,7 +61,7 @@ func (c *command) configFile() (string, error) {
 	if !filepath.IsAbs(dir) {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			return "", usagef("there is no home directory to look for the configuration in: use --config: %w", err)
+			return "", usagef("there is no home directory to look for the configuration in: use --config: %v", err)
 		}
 		dir = filepath.Join(home, ".config")
 	}
@@ -81,23 +80,23 @@ func (c *command) loadConfig() (*config, string, error) {
 		return nil, name, usagef("there is no configuration %s: make one with [profile.NAME], or use --source", name)
 	}
 	if err != nil {
-		return nil, name, usagef("%w", err)
+		return nil, name, &exitError{exitUsage, err}
 	}
-	if why := writableByOthers(info); why != "" {
-		return nil, name, usagef("%s %s: chmod go-w it, or use another with --config", name, why)
+	if writableByOthers(info) {
+		return nil, name, usagef("%s may be written by others (mode %04o), who could have programs run: chmod go-w it, or use another with --config", name, info.Mode().Perm())
 	}
 	var conf config
 	meta, err := toml.DecodeFile(name, &conf)
 	if err != nil {
-		return nil, name, usagef("%s: %w", name, err)
+		return nil, name, usagef("%s: %v", name, err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		key := unknown[0][len(unknown[0])-1]
-		text := fmt.Sprintf("%s: unknown key %s", name, unknown[0])
+		text := sayf("%s: unknown key %v", name, unknown[0])
 		if best := closest(key, configKeys); best != "" {
-			text += ": did you mean " + best + "?"
+			return nil, name, usagef("%v: did you mean %s?", text, best)
 		}
-		return nil, name, usagef("%s", text)
+		return nil, name, &exitError{exitUsage, text}
 	}
 	for n, p := range conf.Profile {
 		p.name = n
@@ -122,13 +121,13 @@ func (c *command) find(name string) (*profile, error) {
 		known = append(known, n)
 	}
 	sort.Strings(known)
-	text := fmt.Sprintf("%s has no profile %q", file, name)
+	text := sayf("%s has no profile %q", file, name)
 	if best := closest(name, known); best != "" {
-		text += fmt.Sprintf(": did you mean %q?", best)
+		return nil, usagef("%v: did you mean %s?", text, best)
 	} else if len(known) > 0 {
-		text += ": it has " + strings.Join(known, ", ")
+		return nil, usagef("%v: it has %s", text, strings.Join(known, ", "))
 	}
-	return nil, usagef("%s", text)
+	return nil, &exitError{exitUsage, text}
 }
 
 // check reports what is missing from a profile.
@@ -149,8 +148,7 @@ func (p *profile) check(file string) error {
 		return usagef("%s: profile %s: url is %s: a token is sent over https only, except to this machine", file, p.name, u.Scheme)
 	}
 	if p.OAuth != nil && !slices.Contains(grants, p.OAuth.Grant) {
-		text := fmt.Sprintf("%s: profile %s: grant is %q: it is one of %s", file, p.name, p.OAuth.Grant, strings.Join(grants, ", "))
-		return usagef("%s", text)
+		return usagef("%s: profile %s: grant is %q: it is one of %s", file, p.name, p.OAuth.Grant, strings.Join(grants, ", "))
 	}
 	return nil
 }
@@ -224,7 +222,7 @@ func (p *profile) issuer(ctx context.Context) (*refresher.OAuth2, error) {
 		}
 		tok, err := r.Refresh(ctx, reauth.Stale{})
 		if err != nil {
-			return nil, &exitError{exitFailed, fmt.Errorf("the client secret: %w", err)}
+			return nil, failf(exitFailed, "the client secret: %v", err)
 		}
 		issuer.Config.ClientSecret = tok.AccessToken
 	}
@@ -268,11 +266,11 @@ func sourceOf(source string) (reauth.Refresher, error) {
 	case "exec":
 		return refresher.Exec(strings.Fields(rest)...), nil
 	}
-	text := fmt.Sprintf("there is no source %q: it is env, dotenv, file or exec", kind)
+	text := sayf("there is no source %q: it is env, dotenv, file or exec", kind)
 	if best := closest(kind, []string{"env", "dotenv", "file", "exec"}); best != "" {
-		text += ": did you mean " + best + "?"
+		return nil, usagef("%v: did you mean %s?", text, best)
 	}
-	return nil, usagef("%s", text)
+	return nil, &exitError{exitUsage, text}
 }
 
 // expand replaces a tilde at the beginning by the home directory.

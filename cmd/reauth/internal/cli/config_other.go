@@ -4,4 +4,4 @@ package cli
 
 import "io/fs"
 
-func writableByOthers(fs.FileInfo) string { return "" }
+func writableByOthers(fs.FileInfo) bool { return false }

@@ -2,15 +2,7 @@
 
 package cli
 
-import (
-	"fmt"
-	"io/fs"
-)
+import "io/fs"
 
-// writableByOthers says who may write a file beside its owner; "" if nobody.
-func writableByOthers(info fs.FileInfo) string {
-	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return fmt.Sprintf("may be written by others (mode %04o), who could have programs run", mode)
-	}
-	return ""
-}
+// writableByOthers reports whether others than its owner may write a file.
+func writableByOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o022 != 0 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -83,7 +82,7 @@ func (c *command) runChild(x *proxy, args, env []string) error {
 	defer signal.Stop(signals)
 	if err := child.Start(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-			return &exitError{exitNotFound, fmt.Errorf("%s was not found", args[0])}
+			return failf(exitNotFound, "%s was not found", args[0])
 		}
 		return &exitError{exitNotRun, err}
 	}

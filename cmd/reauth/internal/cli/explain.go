@@ -65,7 +65,7 @@ said.`,
 			if headers != "" {
 				h, err := readHeaders(headers)
 				if err != nil {
-					return usagef("--headers: %w", err)
+					return usagef("--headers: %v", err)
 				}
 				for _, r := range found {
 					for k, v := range h {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -42,7 +43,7 @@ func (c *command) gitCredential(ctx context.Context, f sourceFlags, args []strin
 	if args[0] == "erase" {
 		return nil
 	}
-	user := or(asked["username"], "x-access-token")
+	user := cmp.Or(asked["username"], "x-access-token")
 	if _, err := fmt.Fprintf(c.Out, "username=%s\npassword=%s\n", user, tok.AccessToken); err != nil {
 		return &exitError{exitFailed, err}
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
@@ -26,7 +25,7 @@ const keyringService = "reauth"
 func (p *profile) loginFile() (path string, sealed bool, err error) {
 	path, err = file.Path("reauth", url.PathEscape(p.name))
 	if err != nil {
-		return "", false, usagef("%w", err)
+		return "", false, &exitError{exitUsage, err}
 	}
 	if _, err := os.Stat(path + ".sealed"); err == nil {
 		return path + ".sealed", true, nil
@@ -70,11 +69,11 @@ func (p *profile) sealingKey(create bool) (cipher.AEAD, error) {
 		err = keyring.Set(keyringService, p.name, text)
 	}
 	if err != nil {
-		return nil, &exitError{exitFailed, fmt.Errorf("the key of the login is not to be had from the keyring: unlock it, or keep the login with login --store file: %w", err)}
+		return nil, failf(exitFailed, "the key of the login is not to be had from the keyring: unlock it, or keep the login with login --store file: %v", err)
 	}
 	b, err := hex.DecodeString(text)
 	if err != nil || len(b) != size {
-		return nil, &exitError{exitFailed, fmt.Errorf("the keyring has no key of ours for %s: log in again", p.name)}
+		return nil, failf(exitFailed, "the keyring has no key of ours for %s: log in again", p.name)
 	}
 	block, err := aes.NewCipher(b)
 	if err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -39,7 +40,7 @@ func (c *command) loginCommand() *cobra.Command {
 				return err
 			}
 			if p.OAuth == nil || p.OAuth.Grant == "client_credentials" {
-				return usagef("profile %s needs no login: its token is from %s", p.name, or(p.Source, "client_credentials"))
+				return usagef("profile %s needs no login: its token is from %s", p.name, cmp.Or(p.Source, "client_credentials"))
 			}
 			if device && web {
 				return usagef("--device and --browser are two ways to log in: use one")
@@ -51,12 +52,12 @@ func (c *command) loginCommand() *cobra.Command {
 			var tok reauth.Token
 			if device || p.OAuth.Grant == "device" && !web {
 				tok, err = issuer.DeviceLogin(ctx, func(d *oauth2.DeviceAuthResponse) error {
-					_, err := fmt.Fprintf(c.Err, "Open %s and enter the code %s. Waiting until you have, or until %s …\n", d.VerificationURI, d.UserCode, d.Expiry.Format(time.TimeOnly))
+					_, err := fmt.Fprintln(c.Err, c.say("Open %s and enter the code %s. Waiting until you have, or until %s …", d.VerificationURI, d.UserCode, d.Expiry.Format(time.TimeOnly)))
 					return err
 				})
 			} else {
 				tok, err = issuer.BrowserLogin(ctx, func(address string) error {
-					fmt.Fprintf(c.Err, "Waiting for the login in the browser. If none opens, go to\n%s\n", address)
+					fmt.Fprintln(c.Err, c.say("Waiting for the login in the browser. If none opens, go to\n%s", address))
 					_ = openBrowser(address) // the address is there
 					return nil
 				})
@@ -69,7 +70,7 @@ func (c *command) loginCommand() *cobra.Command {
 			}
 			path, _, _ := p.loginFile()
 			return c.print(map[string]any{"profile": p.name, "file": path, "expiry": expiryOf(tok)},
-				fmt.Sprintf("Logged in. The login is kept in %s, for all that use the profile %s.\n", path, p.name))
+				c.say("Logged in. The login is kept in %s, for all that use the profile %s.", path, p.name)+"\n")
 		},
 	}
 	c.addConfig(cmd)
@@ -104,7 +105,7 @@ func (c *command) logoutCommand() *cobra.Command {
 				return err
 			}
 			if cred.Store == nil {
-				return usagef("profile %s has no login: its token is from %s", p.name, or(p.Source, "client_credentials"))
+				return usagef("profile %s has no login: its token is from %s", p.name, cmp.Or(p.Source, "client_credentials"))
 			}
 			held := &reauth.Credential{Store: cred.Store, Logger: c.logger()} // what is there, without a refresh
 			tok, err := held.Token(ctx)
@@ -115,13 +116,13 @@ func (c *command) logoutCommand() *cobra.Command {
 					err = issuer.Revoke(ctx, tok)
 				}
 				if revoked = err == nil; err != nil {
-					fmt.Fprintln(c.Err, "reauth: the login ends here, and may live on at the server:", err)
+					c.warn("the login ends here, and may live on at the server: %v", err)
 				}
 			}
 			if err := cred.Clear(ctx); err != nil {
 				return &exitError{exitFailed, err}
 			}
-			return c.print(map[string]any{"profile": p.name, "revoked": revoked}, fmt.Sprintf("Logged out of %s.\n", p.name))
+			return c.print(map[string]any{"profile": p.name, "revoked": revoked}, c.say("Logged out of %s.", p.name)+"\n")
 		},
 	}
 	c.addConfig(cmd)
@@ -139,7 +140,7 @@ func (c *command) statusCommand() *cobra.Command {
 				return err
 			}
 			if p.OAuth == nil || p.OAuth.Grant == "client_credentials" {
-				return c.print(map[string]any{"profile": p.name, "source": or(p.Source, "client_credentials")}, fmt.Sprintf("%s needs no login: its token is from %s.\n", p.name, or(p.Source, "client_credentials")))
+				return c.print(map[string]any{"profile": p.name, "source": cmp.Or(p.Source, "client_credentials")}, c.say("profile %s needs no login: its token is from %s", p.name, cmp.Or(p.Source, "client_credentials"))+"\n")
 			}
 			cred, _, err := c.credential(cmd.Context(), sourceFlags{profile: p.name})
 			if err != nil {
@@ -152,13 +153,17 @@ func (c *command) statusCommand() *cobra.Command {
 			tok, err := held.Token(ctx)
 			v := map[string]any{"profile": p.name, "file": path, "logged_in": err == nil}
 			if err != nil {
-				if err := c.print(v, fmt.Sprintf("There is no usable token of %s in %s: a program gets one, or says to log in.\n", p.name, path)); err != nil {
+				if err := c.print(v, c.say("There is no usable token of %s in %s: a program gets one, or says to log in.", p.name, path)+"\n"); err != nil {
 					return err
 				}
 				return &exitError{exitLater, nil}
 			}
 			v["expiry"], v["fingerprint"] = expiryOf(tok), tok.Fingerprint()
-			return c.print(v, fmt.Sprintf("Logged in to %s: the token %s is kept in %s and expires at %v.\n", p.name, tok.Fingerprint(), path, or(fmt.Sprint(expiryOf(tok)), "no known time")))
+			text := c.say("Logged in to %s: the token %s is kept in %s; its expiry is not known.", p.name, tok.Fingerprint(), path)
+			if expiry := expiryOf(tok); expiry != nil {
+				text = c.say("Logged in to %s: the token %s is kept in %s, and expires at %v.", p.name, tok.Fingerprint(), path, expiry)
+			}
+			return c.print(v, text+"\n")
 		},
 	}
 	c.addConfig(cmd)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"net"
 	"os"
 
@@ -21,16 +20,16 @@ func checkPeer(conn net.Conn) error {
 	peer, ok1 := conn.RemoteAddr().(*net.TCPAddr)
 	here, ok2 := conn.LocalAddr().(*net.TCPAddr)
 	if !ok1 || !ok2 {
-		return fmt.Errorf("a connection of the kind %s has no known user", conn.RemoteAddr().Network())
+		return sayf("a connection of the kind %s has no known user", conn.RemoteAddr().Network())
 	}
 	s, err := netlink.SocketGet(peer, here)
 	switch {
 	case err != nil:
-		return fmt.Errorf("the user of the connection is not known: %w", err)
+		return sayf("the user of the connection is not known: %v", err)
 	case s.State != tcpEstablished || s.INode == 0:
-		return fmt.Errorf("the user of the connection is not known: its other end is closed")
+		return sayf("the user of the connection is not known: its other end is closed")
 	case s.UID != uint32(os.Getuid()):
-		return fmt.Errorf("the connection is that of another user, %d", s.UID)
+		return sayf("the connection is that of another user, %d", s.UID)
 	}
 	return nil
 }

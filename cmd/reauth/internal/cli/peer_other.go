@@ -10,5 +10,5 @@ import (
 const peersAreKnown = false
 
 func checkPeer(net.Conn) error {
-	return errors.New("the user of a connection is known on Linux only")
+	return sayf("the user of a connection is known on Linux only")
 }

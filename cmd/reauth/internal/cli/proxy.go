@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -15,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,7 +33,14 @@ type proxyFlags struct {
 	replay     int64
 	key        bool // clients need the key
 	anyUser    bool // of any user
+
+	headerTimeout, bodyTimeout time.Duration // zero for the constants below
 }
+
+const (
+	headerTimeout = 10 * time.Minute // for the server's first answer: SDKs wait as long
+	bodyTimeout   = time.Minute      // for each part of a request's body
+)
 
 func (f *proxyFlags) add(c *command, cmd *cobra.Command) {
 	c.addSource(cmd, &f.sourceFlags)
@@ -56,6 +67,10 @@ type proxy struct {
 	log      *slog.Logger
 	metrics  *proxyMetrics
 	verbose  bool
+	say      func(format string, args ...any) string
+	lang     string
+
+	bodyTimeout time.Duration
 }
 
 // newProxy makes a proxy, and listens.
@@ -65,10 +80,10 @@ func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
 		return nil, err
 	}
 	to, listen := f.to, f.listen
-	rt := &reauth.Transport{Credential: cred, Override: true, MaxReplayBytes: f.replay, Logger: c.logger(), Base: proxyBase()}
+	rt := &reauth.Transport{Credential: cred, Override: true, MaxReplayBytes: f.replay, Logger: c.logger(), Base: proxyBase(cmp.Or(f.headerTimeout, headerTimeout))}
 	if p != nil {
 		rt.Header, rt.Scheme, rt.Origins = p.Header, p.Scheme, p.allOrigins()
-		to, listen = or(to, p.URL), or(listen, os.ExpandEnv(p.Proxy.Listen))
+		to, listen = cmp.Or(to, p.URL), cmp.Or(listen, os.ExpandEnv(p.Proxy.Listen))
 	}
 	target, err := url.Parse(to)
 	if err != nil || target.Host == "" {
@@ -80,12 +95,13 @@ func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
 	if origin := target.Scheme + "://" + target.Host; p == nil {
 		rt.Origins = []string{origin}
 	}
-	x := &proxy{target: target, cred: cred, log: c.logger(), metrics: newProxyMetrics(), verbose: c.verbose}
+	x := &proxy{target: target, cred: cred, log: c.logger(), metrics: newProxyMetrics(), verbose: c.verbose, say: c.say, lang: c.language(nil),
+		bodyTimeout: cmp.Or(f.bodyTimeout, bodyTimeout)}
 	rt.OnOutcome, cred.OnRefresh = x.metrics.outcome, x.metrics.refresh
 	if f.key {
 		x.key = rand.Text()
 	}
-	listen = or(listen, "127.0.0.1:0")
+	listen = cmp.Or(listen, "127.0.0.1:0")
 	switch isTCP := !strings.HasPrefix(listen, "unix:"); {
 	case f.anyUser && !f.key:
 		return nil, usagef("--any-user needs a key: use --key-file")
@@ -103,25 +119,22 @@ func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
 		FlushInterval:  -1, // as it comes
 		ModifyResponse: x.modify,
 		ErrorHandler:   x.fail,
-		ErrorLog:       slog.NewLogLogger(c.logger().Handler(), slog.LevelDebug),
+		ErrorLog:       slog.NewLogLogger(x.log.Handler(), slog.LevelWarn),
 	}
-	x.server = &http.Server{Handler: x.guard(reverse), ConnContext: x.connContext, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 256 << 10, ErrorLog: reverse.ErrorLog}
+	x.server = &http.Server{
+		Handler: x.guard(reverse), ConnContext: x.connContext, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 256 << 10,
+		ErrorLog: slog.NewLogLogger(x.log.Handler(), slog.LevelDebug), // of clients that went
+	}
 	return x, nil
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // proxyBase is the upstream's transport. It decodes nothing: the client gets what it
 // asked for.
-func proxyBase() http.RoundTripper {
+func proxyBase(timeout time.Duration) http.RoundTripper {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DisableCompression = true
 	t.MaxIdleConnsPerHost = 64
+	t.ResponseHeaderTimeout = timeout
 	return t
 }
 
@@ -130,7 +143,7 @@ func listenOn(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		dir := filepath.Dir(path)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, usagef("--listen: %w", err)
+			return nil, usagef("--listen: %v", err)
 		}
 		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o077 != 0 {
 			return nil, usagef("--listen: others may enter %s: use a directory with mode 0700", dir)
@@ -142,11 +155,11 @@ func listenOn(address string) (net.Listener, error) {
 		_ = os.Remove(path) // of one that was killed
 		l, err := net.Listen("unix", path)
 		if err != nil {
-			return nil, usagef("--listen: %w", err)
+			return nil, usagef("--listen: %v", err)
 		}
 		if err := os.Chmod(path, 0o600); err != nil {
 			_ = l.Close()
-			return nil, usagef("--listen: %w", err)
+			return nil, usagef("--listen: %v", err)
 		}
 		return l, nil
 	}
@@ -159,7 +172,7 @@ func listenOn(address string) (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, usagef("--listen: %w", err)
+		return nil, usagef("--listen: %v", err)
 	}
 	return l, nil
 }
@@ -179,10 +192,7 @@ var keyHeaders = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-K
 // key.
 func (x *proxy) guard(next http.Handler) http.Handler {
 	refuse := func(w http.ResponseWriter, status int, why string) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.WriteHeader(status)
-		_, _ = fmt.Fprintln(w, "reauth: "+why)
+		x.answer(w, status, x.say(why))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -199,12 +209,64 @@ func (x *proxy) guard(next http.Handler) http.Handler {
 		case x.key != "" && !x.hasKey(r.Header):
 			refuse(w, http.StatusForbidden, "the key of this proxy is missing or wrong")
 		default:
-			next.ServeHTTP(w, r)
+			x.serveBody(next, w, r)
 		}
 		if x.verbose {
 			x.log.Debug("request", slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Duration("took", time.Since(began)))
 		}
 	})
+}
+
+// answer writes an answer of the proxy's own.
+func (x *proxy) answer(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, "reauth: "+text)
+}
+
+// A clientBody is the body of a client's request. Its error, if any, is the client's.
+type clientBody struct {
+	io.ReadCloser
+	conn    *http.ResponseController
+	timeout time.Duration
+	err     atomic.Pointer[error]
+}
+
+// Read reads a part, for which the client has a timeout.
+func (b *clientBody) Read(p []byte) (int, error) {
+	_ = b.conn.SetReadDeadline(time.Now().Add(b.timeout))
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case err == io.EOF:
+		_ = b.conn.SetReadDeadline(time.Time{}) // the server now waits for the client to go
+	case err != nil && !errors.Is(err, http.ErrBodyReadAfterClose):
+		b.err.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// A bodyKey is for the clientBody of a request.
+type bodyKey struct{}
+
+// serveBody serves a request, and notices if the client does not send all of its body.
+func (x *proxy) serveBody(next http.Handler, w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		b := &clientBody{ReadCloser: r.Body, conn: http.NewResponseController(w), timeout: x.bodyTimeout}
+		r = r.WithContext(context.WithValue(r.Context(), bodyKey{}, b))
+		r.Body = b
+	}
+	next.ServeHTTP(w, r)
+}
+
+// bodyError is why the body of a client's request could not be read; nil if it could.
+func bodyError(r *http.Request) error {
+	if b, ok := r.Context().Value(bodyKey{}).(*clientBody); ok {
+		if err := b.err.Load(); err != nil {
+			return *err
+		}
+	}
+	return nil
 }
 
 // A peerKey is for what checkPeer said of the connection of a request.
@@ -259,7 +321,7 @@ func (x *proxy) rewrite(r *httputil.ProxyRequest) {
 	if strings.Contains(r.In.Header.Get("Accept-Encoding"), "gzip") {
 		accept = "gzip"
 	}
-	r.Out.Header["Accept-Encoding"] = []string{or(accept, "identity")} // a 401 in brotli could not be read
+	r.Out.Header["Accept-Encoding"] = []string{cmp.Or(accept, "identity")} // a 401 in brotli could not be read
 }
 
 // modify makes the client's response of the upstream's.
@@ -304,6 +366,15 @@ func (e *noToken) Error() string {
 	return e.outcome.NotRetried.Text()
 }
 
+// in returns the text in a language, and what to do.
+func (e *noToken) in(lang string) *message {
+	why := e.Error()
+	if e.outcome.Err == nil && lang == "zh" {
+		why = notRetried[e.outcome.NotRetried]
+	}
+	return sayf("no new token was tried: %s; %s", why, sayAdvice(e.outcome.Advice, lang))
+}
+
 func (e *noToken) Unwrap() error { return e.outcome.Err }
 
 // fail answers a request that got no response: never with a 401, at which SDKs give up
@@ -311,27 +382,36 @@ func (e *noToken) Unwrap() error { return e.outcome.Err }
 func (x *proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var refresh *reauth.RefreshError
 	var none *noToken
-	status, text := http.StatusBadGateway, err.Error()
+	status, text := http.StatusBadGateway, said(err, exitUnreachable, x.lang)
+	var slow net.Error
+	body := bodyError(r)
 	switch {
+	case body != nil:
+		status, err = http.StatusBadRequest, body
+		text = x.say("the body of the request ended before its end: %v", body)
+		if errors.As(body, &slow) && slow.Timeout() {
+			status, text = http.StatusRequestTimeout, x.say("the body of the request stopped for %v", x.bodyTimeout)
+		}
 	case r.Context().Err() != nil:
 		return // the client has gone
 	case errors.As(err, &refresh) && refresh.Permanent(), errors.Is(err, reauth.ErrLoggedOut):
-		status, text = http.StatusServiceUnavailable, "there is no token: run reauth login, or see the source: "+text
+		status, text = http.StatusServiceUnavailable, said(err, exitLogin, x.lang)
 		w.Header().Set("X-Should-Retry", "false")
 	case errors.As(err, &refresh), errors.As(err, &none):
-		status = http.StatusServiceUnavailable
+		status, text = http.StatusServiceUnavailable, said(err, exitLater, x.lang)
+		if none != nil {
+			text = said(none.in(x.lang), exitLater, x.lang)
+		}
 		wait := time.Second
 		if refresh != nil {
 			wait = max(wait, refresh.RetryAfter())
 		}
-		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Round(time.Second).Seconds())))
-	default:
-		text = "the server was not reached: " + text
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	case errors.As(err, &slow) && slow.Timeout():
+		status = http.StatusGatewayTimeout
 	}
 	x.log.Warn("no response", slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", status), slog.String("error", err.Error()))
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = fmt.Fprintln(w, "reauth: "+text)
+	x.answer(w, status, text)
 }
 
 // serve serves until ctx ends, and then lets requests end for a moment.
@@ -382,7 +462,7 @@ Linux a port needs one.`,
 				}
 			}
 			v := map[string]string{"url": x.url(), "to": x.target.String(), "listen": x.listener.Addr().String()}
-			text := fmt.Sprintf("listening on %s for %s\n", x.url(), x.target)
+			text := c.say("listening on %s for %s", x.url(), x.target) + "\n"
 			if err := c.print(v, text); err != nil {
 				return &exitError{exitFailed, err}
 			}

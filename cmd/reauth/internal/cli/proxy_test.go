@@ -42,7 +42,7 @@ type upstream struct {
 	mu      sync.Mutex
 	n       int
 	file    string
-	answer  http.Handler
+	answer  http.HandlerFunc
 	headers []http.Header
 	refuse  atomic.Bool // every token
 }
@@ -62,7 +62,7 @@ func newUpstream(t testing.TB) *upstream {
 			return
 		}
 		if answer != nil {
-			answer.ServeHTTP(w, r)
+			answer(w, r)
 			return
 		}
 		body, _ := io.ReadAll(r.Body)
@@ -107,6 +107,43 @@ func startProxy(t testing.TB, u *upstream, path string) *proxy {
 	go func() { _ = x.server.Serve(x.listener) }()
 	t.Cleanup(x.close)
 	return x
+}
+
+// startProxyWith starts a proxy with more flags, and returns what it logs.
+func startProxyWith(t testing.TB, u *upstream, f proxyFlags) (*proxy, *buffer) {
+	t.Helper()
+	log := &buffer{}
+	c := &command{Streams: Streams{In: strings.NewReader(""), Out: io.Discard, Err: log}}
+	f.source, f.to, f.replay, f.key = "file:"+u.file, u.URL, 16<<20, true
+	x, err := c.newProxy(context.Background(), f)
+	require.NoError(t, err)
+	go func() { _ = x.server.Serve(x.listener) }()
+	t.Cleanup(x.close)
+	return x, log
+}
+
+// A buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (b *buffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b.Reset()
 }
 
 // ask sends a request to the proxy.
@@ -371,17 +408,129 @@ func TestProxyLocations(t *testing.T) {
 	}
 }
 
-// An upstream that is down, or lies about its length, is a clear error.
-func TestProxyUpstreamIsDown(t *testing.T) {
+// An upstream that is down, hangs, breaks off or lies is a clear error for the client and a
+// line in the log, and the proxy goes on.
+func TestProxyUpstreamMisbehaves(t *testing.T) {
 	u := newUpstream(t)
-	x := startProxy(t, u, "")
-	u.answers(func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) })
-	resp, _ := ask(t, x, "POST", "/", "x")
-	assert.Equal(t, 502, resp.StatusCode)
+	x, log := startProxyWith(t, u, proxyFlags{headerTimeout: 2 * time.Second})
+	raw := func(answer string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // a close with something unread is a reset
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if assert.NoError(t, err) {
+				_, _ = io.WriteString(conn, answer)
+				_ = conn.Close()
+			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc
+		status int
+		body   string // of the proxy, or of the upstream
+		log    string
+	}{
+		"breaks off":      {raw(""), 502, "the server was not reached", "status=502"},
+		"sends garbage":   {raw("no HTTP at all\n\n"), 502, "malformed", "status=502"},
+		"hangs":           {func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() }, 504, "timeout", "status=504"},
+		"says too much":   {raw("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef"), 200, "abc", ""},
+		"says two":        {raw("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"), 502, "the server was not reached", "status=502"},
+		"says too little": {raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), 200, "unexpected EOF", "unexpected EOF"},
+		"stops a chunk":   {raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc"), 200, "unexpected EOF", "unexpected EOF"},
+		"has a huge head": {raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 11<<20) + "\r\n\r\n"), 502, "the server was not reached", "status=502"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u.answers(tt.answer)
+			log.Reset()
+			req, err := http.NewRequest("POST", x.url(), strings.NewReader("x"))
+			require.NoError(t, err)
+			req.Header.Set("Api-Key", x.key)
+			resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+			require.NoError(t, err)
+			b, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err != nil {
+				b = fmt.Append(b, err)
+			}
+			assert.Equal(t, tt.status, resp.StatusCode)
+			assert.Contains(t, string(b), tt.body)
+			assert.Contains(t, log.String(), tt.log)
+			u.answers(nil)
+			resp, _ = ask(t, x, "GET", "/", "")
+			assert.Equal(t, 200, resp.StatusCode, "the proxy lives")
+		})
+	}
 	u.Close()
 	resp, body := ask(t, x, "GET", "/", "")
 	assert.Equal(t, 502, resp.StatusCode)
 	assert.Contains(t, body, "the server was not reached")
+	assert.NotContains(t, log.String(), "upstream-token")
+}
+
+// A body that the client does not finish is the client's error.
+func TestProxyClientStops(t *testing.T) {
+	u := newUpstream(t)
+	x, log := startProxyWith(t, u, proxyFlags{bodyTimeout: 200 * time.Millisecond, anyUser: true}) // a peer that has closed its end is no known one
+	for name, tt := range map[string]struct {
+		head   string
+		closes bool
+		want   string
+	}{
+		"half":              {"Content-Length: 10\r\n\r\nabc", true, " 400 "},
+		"half a chunk":      {"Transfer-Encoding: chunked\r\n\r\n5\r\nabc", true, " 400 "},
+		"no chunk":          {"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n", false, " 400 "},
+		"and keeps it open": {"Content-Length: 10\r\n\r\nabc", false, " 408 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log.Reset()
+			conn, err := net.Dial("tcp", x.listener.Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+			_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nApi-Key: %s\r\n%s", x.listener.Addr(), x.key, tt.head)
+			if tt.closes {
+				require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+			}
+			line, err := bufio.NewReader(conn).ReadString('\n')
+			require.NoError(t, err)
+			assert.Contains(t, line, tt.want)
+			assert.Contains(t, log.String(), "status="+strings.TrimSpace(tt.want))
+		})
+	}
+	resp, body := ask(t, x, "POST", "/", "all of it")
+	assert.Equal(t, 200, resp.StatusCode, "the proxy lives")
+	assert.Contains(t, body, "all of it")
+}
+
+// HTTP/1.0, with a Host.
+func TestProxyServesHTTP10(t *testing.T) {
+	u := newUpstream(t)
+	x := startProxy(t, u, "")
+	conn, err := net.Dial("tcp", x.listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, _ = fmt.Fprintf(conn, "GET /old HTTP/1.0\r\nHost: %s\r\nApi-Key: %s\r\n\r\n", x.listener.Addr(), x.key)
+	b, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Contains(t, string(b), " 200 OK")
+	assert.Contains(t, string(b), "GET /old")
+}
+
+// The proxy's own answers are in the language of --lang.
+func TestProxySpeaksChinese(t *testing.T) {
+	u := newUpstream(t)
+	c := &command{Streams: Streams{Out: io.Discard, Err: io.Discard}, lang: "zh"}
+	x, err := c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{source: "file:" + u.file}, to: u.URL, key: true})
+	require.NoError(t, err)
+	go func() { _ = x.server.Serve(x.listener) }()
+	t.Cleanup(x.close)
+	_, body := ask(t, x, "GET", "/", "", "Authorization", "")
+	assert.Equal(t, "reauth: 缺少这个代理的密钥，或密钥不正确\n", body)
+	u.refuse.Store(true)
+	resp, body := ask(t, x, "GET", "/", "")
+	assert.Equal(t, 503, resp.StatusCode)
+	assert.Contains(t, body, "暂时没有令牌")
+	u.Close()
+	_, body = ask(t, x, "GET", "/", "")
+	assert.Contains(t, body, "无法连接服务器")
 }
 
 // runProcess runs the command in a process of its own.
@@ -441,23 +590,25 @@ func TestExecForeignClients(t *testing.T) {
 	}
 }
 
-// 64 connections, and a revocation in the middle: no request fails.
+// 64 connections for a minute, and a revocation every 5 s: no request fails.
 func TestProxyUnderLoad(t *testing.T) {
+	revocations := 11
+	if testing.Short() {
+		revocations = 1
+	}
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	const total = 8000
-	var requests, failed atomic.Int64
+	var served, failed atomic.Int64
 	var all sync.WaitGroup
+	done := make(chan struct{})
 	for range 64 {
 		all.Go(func() {
 			for {
-				n := requests.Add(1)
-				if n > total {
+				select {
+				case <-done:
 					return
-				}
-				if n == total/2 {
-					u.rotate()
+				default:
 				}
 				req, _ := http.NewRequest("POST", x.url()+"/v1", strings.NewReader("body"))
 				req.Header.Set("Api-Key", x.key)
@@ -468,14 +619,26 @@ func TestProxyUnderLoad(t *testing.T) {
 				}
 				_, _ = io.Copy(io.Discard, resp.Body)
 				_ = resp.Body.Close()
-				if resp.StatusCode != 200 {
+				if resp.StatusCode == 200 {
+					served.Add(1)
+				} else {
 					failed.Add(1)
 				}
 			}
 		})
 	}
+	every := time.NewTicker(5 * time.Second)
+	defer every.Stop()
+	for range revocations {
+		<-every.C
+		u.rotate()
+	}
+	<-every.C
+	close(done)
 	all.Wait()
+	t.Logf("%d requests, %d revocations", served.Load(), revocations)
 	assert.Zero(t, failed.Load())
+	assert.NotZero(t, served.Load())
 }
 
 // A configuration that others may write is refused; a mistake names what is right.
@@ -500,7 +663,7 @@ func TestConfig(t *testing.T) {
 		{strings.Replace(good, "url", "ulr", 1), 0o600, nil, "did you mean url?"},
 		{strings.Replace(good, "file:", "fil:", 1), 0o600, nil, "did you mean file?"},
 		{strings.Replace(good, "https", "http", 1), 0o600, nil, "over https only"},
-		{good, 0o600, []string{"-p", "gatewya"}, `did you mean "gateway"?`},
+		{good, 0o600, []string{"-p", "gatewya"}, `no profile "gatewya": did you mean gateway?`},
 		{good + "[profile.gateway.oauth]\n", 0o600, nil, "both a source and an oauth"},
 		{"[profile.gateway]\nurl = \"https://x.example.com\"\n", 0o600, nil, "neither a source"},
 		{"[profile.gateway]\nsource = \"env:X\"\n", 0o600, nil, "no url"},

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/reauth-go/reauth"
 )
 
@@ -38,71 +36,121 @@ var reasons = map[reauth.Reason]text{
 	reauth.ReasonOther:             {"the error is not about the token", "该错误与令牌无关"},
 }
 
-// advices say what to do, in other words than Advice.Text where a new token helps.
-var advices = map[reauth.Reason]text{
-	reauth.ReasonInvalidToken:      {"get a new token, and see that it is this server's", "请换一个新令牌，并确认它属于这个服务器"},
-	reauth.ReasonExpired:           {"get a new token", "请换一个新令牌"},
-	reauth.ReasonRevoked:           {"get a new token", "请换一个新令牌"},
-	reauth.ReasonMissing:           {"see that the token is sent, in the header that the server expects; a proxy may remove it", "请确认令牌已发送，并且在服务器要求的请求头中；代理可能会将其删除"},
-	reauth.ReasonUnspecified:       {"try a new token", "请换一个新令牌试试"},
-	reauth.ReasonClaims:            {"get a new token with these claims", "请获取带有这些声明的新令牌"},
-	reauth.ReasonInsufficientScope: {reauth.AdviceRequestScope.Text(), "请用服务器要求的权限范围重新登录"},
-	reauth.ReasonStepUp:            {reauth.AdviceStepUp.Text(), "请按服务器的要求再次验证：第二因素、新密码或重新登录"},
-	reauth.ReasonDPoPNonce:         {reauth.AdviceProveKey.Text(), "服务器要求持有证明，普通令牌无法满足"},
-	reauth.ReasonOtherScheme:       {reauth.AdviceOtherScheme.Text(), "请使用服务器要求的认证方式"},
-	reauth.ReasonAudience:          {reauth.AdviceCheckAudience.Text(), "请让颁发者为这个服务器签发令牌"},
-	reauth.ReasonRequestSignature:  {reauth.AdviceCheckSignature.Text(), "请检查请求签名和本机时钟"},
-	reauth.ReasonCSRF:              {reauth.AdviceSendCSRFToken.Text(), "请发送服务器要求的防伪令牌，或改用非浏览器接口"},
-	reauth.ReasonLoginRequired:     {reauth.AdviceLogIn.Text(), "请重新登录"},
-	reauth.ReasonUpstream:          {reauth.AdviceTellGateway.Text(), "请告知网关的管理员：被拒绝的是网关自己的密钥，而不是你的令牌"},
-	reauth.ReasonDenied:            {reauth.AdviceAskOwner.Text(), "请联系服务器管理员启用该账户、密钥或地址"},
-	reauth.ReasonQuota:             {reauth.AdviceTopUp.Text() + ", or wait", "请充值或等待"},
-	reauth.ReasonOther:             {reauth.AdviceReadMessage.Text(), "请阅读服务器的消息：它与令牌无关"},
+// todo says what to do about a rejection, where the library's Advice says nothing or less.
+var todo = map[reauth.Reason]text{
+	reauth.ReasonInvalidToken: {"get a new token, and see that it is this server's", "请换一个新令牌，并确认它属于这个服务器"},
+	reauth.ReasonExpired:      {"get a new token", "请换一个新令牌"},
+	reauth.ReasonRevoked:      {"get a new token", "请换一个新令牌"},
+	reauth.ReasonMissing:      {"see that the token is sent, in the header that the server expects; a proxy may remove it", "请确认令牌已发送，并且在服务器要求的请求头中；代理可能会将其删除"},
+	reauth.ReasonUnspecified:  {"try a new token", "请换一个新令牌试试"},
+	reauth.ReasonClaims:       {"get a new token with these claims", "请获取带有这些声明的新令牌"},
+	reauth.ReasonQuota:        {reauth.AdviceTopUp.Text() + ", or wait", "请充值或等待"},
 }
 
-var texts = map[string]text{
-	"helps":     {"a new token helps", "换新令牌有用"},
-	"no help":   {"a new token does not help", "换新令牌没有用"},
-	"undecided": {"This does not say whether it is about a token: paste more of it, with the status and the body", "无法判断这是否与令牌有关：请粘贴更多内容，包括状态码和响应正文"},
-	"support":   {"the server's support", "服务器的技术支持"},
-	"gateway":   {"the gateway's owner", "网关的管理员"},
-	"give":      {"give the request id %s to %s", "请把请求 ID %s 提供给%s"},
-	"sentence":  {"%s: %s; %s.", "%s：%s；%s。"},
-	"exit 1":    {"failed", "失败"},
-	"exit 2":    {"usage or configuration", "用法或配置有误"},
-	"exit 20":   {"there is no token now: try again later", "暂时没有令牌：请稍后再试"},
-	"exit 21":   {"log in again", "请重新登录（reauth login）"},
-	"exit 22":   {"the server was not reached", "无法连接服务器"},
-	"exit 125":  {"reauth failed", "reauth 出错"},
-	"exit 126":  {"the command cannot be run", "命令无法运行"},
-	"exit 127":  {"the command was not found", "找不到命令"},
-	"and":       {" Else %s.", "如仍有问题，%s。"},
+// statuses say what an exit status means.
+var statuses = map[int]text{
+	exitFailed:      {"failed", "失败"},
+	exitUsage:       {"usage or configuration", "用法或配置有误"},
+	exitLater:       {"there is no token now: try again later", "暂时没有令牌：请稍后再试"},
+	exitLogin:       {"log in again: run reauth login, or renew what the source reads", "请重新登录：运行 reauth login，或更新来源中的令牌"},
+	exitUnreachable: {"the server was not reached", "无法连接服务器"},
+	exitExecFailed:  {"reauth failed", "reauth 出错"},
+	exitNotRun:      {"the command cannot be run", "命令无法运行"},
+	exitNotFound:    {"the command was not found", "找不到命令"},
 }
 
-// adviceText returns what to do.
-func adviceText(r reauth.Reason, lang string) string { return advices[r].in(lang) }
+// verdicts are what check says of a token.
+var verdicts = map[string]text{
+	"good":           {"The token is good.", "令牌有效。"},
+	"cured":          {"The token was refused, and the new one is good.", "令牌被拒绝，新令牌有效。"},
+	"refused":        {"The token is refused.", "令牌被拒绝。"},
+	"known":          {"The server knows the token, and does not allow the request.", "服务器认识该令牌，但不允许这个请求。"},
+	"proves nothing": {"This address proves nothing: it answers without a token too.", "这个地址不能说明问题：没有令牌它也会应答。"},
+	"undecided":      {"The response says nothing of the token.", "响应没有说明令牌的情况。"},
+}
+
+// adviceText returns what to do about a rejection.
+func adviceText(r reauth.Reason, lang string) string {
+	if own, ok := todo[r]; ok {
+		return own.in(lang)
+	}
+	return sayAdvice(r.Advice(), lang)
+}
+
+// sayAdvice returns what the library advises.
+func sayAdvice(a reauth.Advice, lang string) string {
+	if lang == "zh" {
+		return advices[a]
+	}
+	return a.Text()
+}
+
+// advices are the texts of the library's Advice.
+var advices = map[reauth.Advice]string{
+	reauth.AdviceSendAgain:        "请重新发送请求",
+	reauth.AdviceResume:           "连接在重试时中断：服务器可能已执行该请求，确认无害后再重新发送",
+	reauth.AdviceWait:             "请等待片刻，然后重新发送请求",
+	reauth.AdviceMoreTime:         "请给请求更多时间：重试需要刷新、等待和一次往返",
+	reauth.AdviceResend:           "请用新令牌从头重新发送请求",
+	reauth.AdviceLogIn:            "请重新登录",
+	reauth.AdviceStepUp:           "请按服务器的要求再次验证：第二因素、新密码或重新登录",
+	reauth.AdviceRequestScope:     "请用服务器要求的权限范围重新登录",
+	reauth.AdviceCheckIssuer:      "服务器也拒绝新令牌：请把两个请求 ID 提供给其技术支持，并检查它要求的颁发者、受众和权限范围",
+	reauth.AdviceCheckAudience:    "请让颁发者为这个服务器签发令牌：它要求其他受众、颁发者或环境",
+	reauth.AdviceCheckRefresher:   "请查明为什么没有新令牌；下一个请求会再次尝试",
+	reauth.AdviceShareLogin:       "请共用一个登录，或让每个进程各自登录；或者不要向总是拒绝令牌的路径发送令牌",
+	reauth.AdviceOtherScheme:      "请使用服务器要求的认证方式",
+	reauth.AdviceProveKey:         "服务器要求带 nonce 的持有证明，普通令牌无法满足",
+	reauth.AdviceCheckSignature:   "请检查请求签名和本机时钟",
+	reauth.AdviceSendCSRFToken:    "请发送服务器要求的防伪令牌，或改用非浏览器接口",
+	reauth.AdviceTopUp:            "请为该令牌的余额或配额充值",
+	reauth.AdviceAskOwner:         "请联系服务器管理员启用该账户、密钥或地址",
+	reauth.AdviceTellGateway:      "请告知网关的管理员：被拒绝的是网关自己的密钥，而不是你的令牌",
+	reauth.AdviceReadMessage:      "请阅读服务器的消息：它与令牌无关",
+	reauth.AdviceRemoveCredential: "请去掉请求中由其他地方设置的凭证",
+	reauth.AdviceListOrigin:       "请只对令牌所属的服务器使用它，或在配置中允许这个服务器",
+	reauth.AdviceFinalURL:         "请直接请求重定向所指的地址",
+	reauth.AdviceCheckHost:        "请让请求的 Host 与其 URL 一致",
+	reauth.AdviceNewClient:        "请使用没有关闭的客户端",
+}
+
+// notRetried are the texts of the library's NotRetried.
+var notRetried = map[reauth.NotRetried]string{
+	reauth.NotRetriedReason:       "新令牌没有用",
+	reauth.NotRetriedWithheld:     "请求没有带令牌",
+	reauth.NotRetriedNoToken:      "没有新令牌",
+	reauth.NotRetriedTooYoung:     "令牌是新的，而这个服务器还没有接受过它",
+	reauth.NotRetriedBudget:       "刷新次数已用完",
+	reauth.NotRetriedDeadline:     "请求的截止时间早于重试",
+	reauth.NotRetriedRetryAfter:   "服务器要求等待超过 5 秒",
+	reauth.NotRetriedCanceled:     "请求已取消",
+	reauth.NotRetriedLoggedOut:    "请求属于已结束的登录",
+	reauth.NotRetriedTokenExpired: "新令牌在重试前已过期",
+	reauth.NotRetriedBodyTooLarge: "请求正文超过了保留的大小",
+	reauth.NotRetriedBodyFailed:   "请求正文无法再次发送",
+}
 
 // summary returns the first line.
 func (e *explanation) summary(r reauth.Reason, lang string) string {
-	say := func(key string) string { return texts[key].in(lang) }
-	id := ""
-	if e.RequestID != "" {
-		whom := "support"
-		if r == reauth.ReasonUpstream {
-			whom = "gateway"
+	parts := []any{}
+	format := "This does not say whether it is about a token: paste more of it, with the status and the body."
+	if e.decided {
+		format = "%s: a new token does not help; %s."
+		if e.Refreshable {
+			format = "%s: a new token helps; %s."
 		}
-		id = fmt.Sprintf(say("and"), fmt.Sprintf(say("give"), e.RequestID, say(whom)))
+		what := reasons[r].in(lang)
+		if lang == "en" {
+			what = string(what[0]-'a'+'A') + what[1:]
+		}
+		parts = append(parts, what, e.Advice)
 	}
-	if !e.decided {
-		return say("undecided") + map[string]string{"en": ".", "zh": "。"}[lang] + id
+	first := (&message{format, parts}).in(lang)
+	switch {
+	case e.RequestID == "":
+		return first
+	case r == reauth.ReasonUpstream:
+		return first + sayf(" Else give the request id %s to the gateway's owner.", e.RequestID).in(lang)
 	}
-	helps := "no help"
-	if e.Refreshable {
-		helps = "helps"
-	}
-	what := reasons[r].in(lang)
-	if lang == "en" {
-		what = string(what[0]-'a'+'A') + what[1:]
-	}
-	return fmt.Sprintf(say("sentence"), what, say(helps), e.Advice) + id
+	return first + sayf(" Else give the request id %s to the server's support.", e.RequestID).in(lang)
 }

@@ -108,7 +108,7 @@ func tokenError(err error) error {
 func (c *command) printToken(tok reauth.Token, output string) error {
 	if f, ok := c.Out.(*os.File); ok && !c.quiet {
 		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			fmt.Fprintln(c.Err, "reauth: the token is on the screen: who sees it can use it")
+			c.warn("the token is on the screen: who sees it can use it")
 		}
 	}
 	var text string
@@ -164,6 +164,8 @@ type inspection struct {
 	Expiry      string   `json:"expiry,omitempty"` // "none" if the token has no exp
 	Verified    bool     `json:"verified"`
 	Problems    []string `json:"problems,omitempty"`
+
+	problems []*message
 }
 
 // algorithms are those of public keys: one of a shared secret would let a forger sign with
@@ -183,9 +185,13 @@ func (c *command) inspect(ctx context.Context, raw string, o inspectFlags) error
 			return err
 		}
 	} else if o.issuer != "" || o.jwks != "" {
-		in.Problems = append(in.Problems, "it is no JWT, and cannot be verified here")
+		in.problem("it is no JWT, and cannot be verified here")
 	}
-	if err := c.print(in, in.text()); err != nil {
+	lang := c.language(nil)
+	for _, m := range in.problems {
+		in.Problems = append(in.Problems, m.in(lang))
+	}
+	if err := c.print(in, in.text(lang)); err != nil {
 		return &exitError{exitFailed, err}
 	}
 	if len(in.Problems) > 0 {
@@ -194,29 +200,33 @@ func (c *command) inspect(ctx context.Context, raw string, o inspectFlags) error
 	return nil
 }
 
+// problem notes what is wrong with the token.
+func (in *inspection) problem(format string, args ...any) {
+	in.problems = append(in.problems, sayf(format, args...))
+}
+
 // formOf says what a token looks like, and what is wrong with it.
 func formOf(raw string) *inspection {
 	in := &inspection{Kind: "opaque"}
-	note := func(problem string) { in.Problems = append(in.Problems, problem) }
 	t := strings.TrimRight(raw, "\r\n")
 	lower := strings.ToLower(t)
 	switch {
 	case strings.TrimSpace(t) == "":
-		note("it is empty")
+		in.problem("it is empty")
 	case t == reauth.Placeholder || strings.Contains(lower, "your") && strings.Contains(lower, "key"), strings.HasPrefix(t, "<") && strings.HasSuffix(t, ">"), strings.HasPrefix(t, "${"), strings.Trim(lower, "x*.") == "", strings.HasPrefix(lower, "sk-xxx"):
-		note("it is a placeholder, and no token")
+		in.problem("it is a placeholder, and no token")
 	}
 	if t != strings.TrimSpace(t) {
-		note("it begins or ends with a blank")
+		in.problem("it begins or ends with a blank")
 	}
 	if len(t) > 1 && (t[0] == '"' || t[0] == '\'') && t[len(t)-1] == t[0] {
-		note("it is in quotes")
+		in.problem("it is in quotes")
 	}
 	if strings.HasPrefix(lower, "bearer ") {
-		note("it begins with Bearer, which the client adds")
+		in.problem("it begins with Bearer, which the client adds")
 	}
 	if strings.ContainsAny(strings.TrimSpace(t), " \t\n") && !strings.HasPrefix(lower, "bearer ") {
-		note("it has a blank in it")
+		in.problem("it has a blank in it")
 	}
 	if parts := strings.Split(strings.TrimSpace(t), "."); len(parts) == 3 && strings.HasPrefix(parts[0], "eyJ") {
 		in.Kind = "jwt"
@@ -257,7 +267,6 @@ func timeOf(n *json.Number) (time.Time, bool) {
 
 // read reads a JWT, and verifies it if there are keys.
 func (in *inspection) read(ctx context.Context, token string, o inspectFlags) error {
-	note := func(format string, args ...any) { in.Problems = append(in.Problems, fmt.Sprintf(format, args...)) }
 	parts := strings.Split(token, ".")
 	var header struct {
 		Algorithm string `json:"alg"`
@@ -272,12 +281,12 @@ func (in *inspection) read(ctx context.Context, token string, o inspectFlags) er
 		bodyErr = json.Unmarshal(payload, &cl)
 	}
 	if err != nil || bodyErr != nil {
-		note("it looks like a JWT, and is damaged")
+		in.problem("it looks like a JWT, and is damaged")
 		return nil
 	}
 	in.Algorithm, in.Issuer, in.Audience = header.Algorithm, cl.Issuer, cl.Audience
 	if !slices.Contains(algorithms, jose.SignatureAlgorithm(header.Algorithm)) {
-		note("its algorithm is %.20q, which nobody can verify with a public key", header.Algorithm)
+		in.problem("its algorithm is %.20q, which nobody can verify with a public key", header.Algorithm)
 	}
 	now := time.Now()
 	in.Expiry = "none"
@@ -285,24 +294,24 @@ func (in *inspection) read(ctx context.Context, token string, o inspectFlags) er
 		in.Expiry = exp.UTC().Format(time.RFC3339)
 		switch {
 		case !now.Before(exp):
-			note("it has expired %v ago", now.Sub(exp).Round(time.Second))
+			in.problem("it has expired %v ago", now.Sub(exp).Round(time.Second))
 		case exp.Sub(now) < o.minValid:
-			note("it is valid for %v more, and not for %v", exp.Sub(now).Round(time.Second), o.minValid)
+			in.problem("it is valid for %v more, and not for %v", exp.Sub(now).Round(time.Second), o.minValid)
 		}
 	} else if cl.Expiry != nil {
-		note("its exp is no time")
+		in.problem("its exp is no time")
 	}
 	if nbf, ok := timeOf(cl.NotBefore); ok {
 		in.NotBefore = nbf.UTC().Format(time.RFC3339)
 		if now.Before(nbf) {
-			note("it is not valid yet: in %v; see this machine's clock", nbf.Sub(now).Round(time.Second))
+			in.problem("it is not valid yet: in %v; see this machine's clock", nbf.Sub(now).Round(time.Second))
 		}
 	}
 	if o.issuer != "" && cl.Issuer != o.issuer {
-		note("its issuer is %.100q, and not %q", cl.Issuer, o.issuer)
+		in.problem("its issuer is %.100q, and not %q", cl.Issuer, o.issuer)
 	}
 	if o.audience != "" && !slices.Contains(cl.Audience, o.audience) {
-		note("its audience is %.200q, and not %q", []string(cl.Audience), o.audience)
+		in.problem("its audience is %.200q, and not %q", []string(cl.Audience), o.audience)
 	}
 	if o.issuer == "" && o.jwks == "" {
 		return nil
@@ -313,7 +322,7 @@ func (in *inspection) read(ctx context.Context, token string, o inspectFlags) er
 	}
 	got, err := keys.VerifySignature(ctx, token)
 	if err != nil || string(got) != string(payload) {
-		note("its signature does not verify with these keys")
+		in.problem("its signature does not verify with these keys")
 		return nil
 	}
 	in.Verified = true
@@ -326,7 +335,7 @@ func keySet(ctx context.Context, o inspectFlags) (oidc.KeySet, error) {
 	case o.issuer != "":
 		provider, err := oidc.NewProvider(ctx, o.issuer)
 		if err != nil {
-			return nil, &exitError{exitUnreachable, fmt.Errorf("the keys of the issuer: %w", err)}
+			return nil, failf(exitUnreachable, "the keys of the issuer: %v", err)
 		}
 		var meta struct {
 			JWKS string `json:"jwks_uri"`
@@ -340,7 +349,7 @@ func keySet(ctx context.Context, o inspectFlags) (oidc.KeySet, error) {
 	}
 	b, err := os.ReadFile(expand(o.jwks))
 	if err != nil {
-		return nil, usagef("--jwks: %w", err)
+		return nil, usagef("--jwks: %v", err)
 	}
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(b, &set); err != nil || len(set.Keys) == 0 {
@@ -372,16 +381,16 @@ func (k *fileKeys) VerifySignature(_ context.Context, token string) ([]byte, err
 }
 
 // text returns what a person reads.
-func (in *inspection) text() string {
+func (in *inspection) text(lang string) string {
 	var b strings.Builder
+	first := sayf("Nothing is wrong with its form; it was not verified.")
 	switch {
-	case len(in.Problems) > 0:
-		fmt.Fprintf(&b, "The token is not good: %s.\n", strings.Join(in.Problems, "; "))
+	case len(in.problems) > 0:
+		first = sayf("The token is not good: %s.", sentences(in.problems, lang))
 	case in.Verified:
-		b.WriteString("The token is good: its signature is verified.\n")
-	default:
-		b.WriteString("Nothing is wrong with its form; it was not verified.\n")
+		first = sayf("The token is good: its signature is verified.")
 	}
+	b.WriteString(first.in(lang) + "\n")
 	line := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(&b, "  %-11s %s\n", name, value)
