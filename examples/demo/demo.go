@@ -232,8 +232,7 @@ func (o *observer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// revoke, expire and setIssuerDown are the buttons. They hold mu, so that the entry of a
-// button comes before those of its effects.
+// The buttons hold mu, so that the entry of a button comes before those of its effects.
 
 func (d *demo) revoke() {
 	d.update(func() {

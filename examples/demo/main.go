@@ -6,6 +6,10 @@
 //
 // The page shows the requests, the 401s that the API sent, the failures that callers
 // saw, and the log. It runs until Ctrl-C.
+//
+// docs/demo.png is the page in a window of 1280x800, a third of a second after the
+// token was revoked for the second time. It has to be made by hand, or over the
+// DevTools protocol: chromium --screenshot does not wait for a page with a stream.
 package main
 
 import (
