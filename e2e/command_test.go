@@ -1,34 +1,49 @@
 package e2e_test
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/zitadel/oidc/v3/example/server/exampleop"
+	"github.com/zitadel/oidc/v3/example/server/storage"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
-// The command logs in with Chromium at fosite's authorization server. Then the programs that
-// it runs share the login, while access tokens are revoked, and the issuer sees no refresh
-// token twice.
+// buildCommand builds the command, and returns where it is.
+func buildCommand(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "reauth")
+	build := exec.Command("go", "build", "-o", name, ".")
+	build.Dir = "../cmd/reauth"
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, string(out))
+	return name
+}
+
+// The command logs in with Chromium at fosite's authorization server. Then eight processes
+// that run programs share the login, while access tokens are revoked: no request fails, and
+// the issuer sees no refresh token twice.
 func TestTheCommandLogsInWithABrowser(t *testing.T) {
 	chromium := needs(t, "chromium", "chromium")
 	curl := needs(t, "curl", "curl")
 	dir := t.TempDir()
-	reauth := filepath.Join(dir, "reauth")
-	build := exec.Command("go", "build", "-o", reauth, ".")
-	build.Dir = "../cmd/reauth"
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
-
+	reauth := buildCommand(t)
 	as := newAuthServer(t, time.Hour)
 	server := httptest.NewServer(as)
 	t.Cleanup(server.Close)
@@ -60,23 +75,90 @@ token_endpoint = %q
 		return strings.Contains(string(shown), "You may close this page.")
 	}, time.Minute, 50*time.Millisecond)
 
-	script := fmt.Sprintf(`for i in 1 2 3 4 5; do %s -sS -f -H "Api-Key: $OPENAI_API_KEY" "$OPENAI_BASE_URL/x" >/dev/null || exit 1; done; echo fine`, curl)
-	for range 3 {
-		done := make(chan string, 4)
-		for range 4 {
-			go func() {
-				cmd := exec.Command(reauth, "exec", "-p", "corp", "--config", config, "--", "sh", "-c", script)
-				cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "state"))
-				out, err := cmd.CombinedOutput()
-				done <- fmt.Sprint(string(out), err)
-			}()
-		}
-		for range 4 {
-			assert.Equal(t, "fine\n<nil>", <-done)
-		}
-		as.revokeAccess(t, strings.TrimSpace(run("token", "-p", "corp", "--config", config)))
+	script := fmt.Sprintf(`end=$(($(date +%%s) + 20)); while [ $(date +%%s) -lt $end ]; do %s -sS -f -H "Api-Key: $OPENAI_API_KEY" "$OPENAI_BASE_URL/x" >/dev/null || exit 1; done; echo fine`, curl)
+	const processes = 8
+	done := make(chan string, processes)
+	for range processes {
+		go func() {
+			cmd := exec.Command(reauth, "exec", "-p", "corp", "--config", config, "--", "sh", "-c", script)
+			cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "state"))
+			out, err := cmd.CombinedOutput()
+			done <- fmt.Sprint(string(out), err)
+		}()
 	}
+	revocations, every := 0, time.NewTicker(6*time.Second)
+	defer every.Stop()
+	for ended := 0; ended < processes; {
+		select {
+		case said := <-done:
+			ended++
+			assert.Equal(t, "fine\n<nil>", said)
+		case <-every.C:
+			as.revokeAccess(t, strings.TrimSpace(run("token", "-p", "corp", "--config", config)))
+			revocations++
+		}
+	}
+	assert.GreaterOrEqual(t, revocations, 2)
 	assert.Zero(t, as.refused.Load(), "no refresh token came twice")
+}
+
+// The command logs in at zitadel's provider with a code, which the user enters elsewhere.
+func TestTheCommandLogsInOnAnotherDevice(t *testing.T) {
+	storage.RegisterClients(storage.DeviceClient("cli", "device-secret"))
+	var provider http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { provider.ServeHTTP(w, r) }))
+	t.Cleanup(server.Close)
+	provider = exampleop.SetupServer(server.URL, storage.NewStorage(storage.NewUserStore(server.URL)), slog.New(slog.DiscardHandler), false)
+
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.toml")
+	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `[profile.corp]
+url = %q
+[profile.corp.oauth]
+issuer = %q
+client_id = "cli"
+client_secret_source = "env:DEVICE_SECRET"
+grant = "device"
+scopes = ["openid", "profile"]
+`, server.URL+"/userinfo", server.URL), 0o600))
+	reauth := buildCommand(t)
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), reauth, append(args, "--config", config)...)
+		cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "state"), "DEVICE_SECRET=device-secret")
+		return cmd
+	}
+	login := command("login", "corp", "--device", "--lang", "en")
+	said, err := login.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, login.Start())
+	line, err := bufio.NewReader(said).ReadString('\n')
+	require.NoError(t, err)
+	found := regexp.MustCompile(`^Open (\S+) and enter the code (\S+)\.`).FindStringSubmatch(line)
+	require.NotNil(t, found, line)
+	go func() { _, _ = io.Copy(io.Discard, said) }()
+
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	phone := &http.Client{Jar: jar}
+	for _, step := range []struct {
+		path string
+		form url.Values
+		want string
+	}{
+		{"/login", url.Values{"user_code": {found[2]}, "username": {"test-user@127.0.0.1"}, "password": {"verysecure"}}, "allow"},
+		{"/confirm", url.Values{"action": {"allowed"}}, "Device authorization allowed"},
+	} {
+		resp, err := phone.PostForm(found[1]+step.path, step.form)
+		require.NoError(t, err)
+		page, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+		require.Contains(t, string(page), step.want)
+	}
+	require.NoError(t, login.Wait())
+	out, err := command("check", "-p", "corp").CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.Contains(t, string(out), "The token is good.")
 }
 
 // The examples are what Kubernetes and systemd take.
