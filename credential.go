@@ -73,7 +73,9 @@ type Credential struct {
 	RefreshEvery time.Duration
 
 	// BaseContext optionally specifies a function that returns the context which
-	// refreshes derive from. If nil, context.Background is used.
+	// refreshes derive from. It is called once at the beginning of each refresh, whose
+	// OnRefresh gets a context derived from what it returned. If nil,
+	// context.Background is used.
 	BaseContext func() context.Context
 
 	// Logger specifies an optional logger: Warn for a refresh that fails, for a

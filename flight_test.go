@@ -1116,6 +1116,36 @@ func TestRefreshRunsOnBaseContext(t *testing.T) {
 	}
 }
 
+// What BaseContext puts into the context of a refresh is seen by its Refresher and its
+// OnRefresh, and by no other refresh.
+func TestRefreshHasABaseContextOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bases int
+		var seen []any
+		cred := &reauth.Credential{
+			Logger: discard,
+			Refresher: reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+				seen = append(seen, ctx.Value(flightKey{}))
+				if stale.Token.AccessToken == "" {
+					return reauth.Token{AccessToken: "T1"}, nil
+				}
+				return reauth.Token{}, errors.New("refused")
+			}),
+			BaseContext: func() context.Context {
+				bases++
+				return context.WithValue(context.Background(), flightKey{}, bases)
+			},
+			OnRefresh: func(ctx context.Context, _ reauth.RefreshInfo) { seen = append(seen, ctx.Value(flightKey{})) },
+		}
+		tok, err := cred.Token(t.Context())
+		require.NoError(t, err)
+		_, err = cred.Refresh(t.Context(), reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonRevoked}})
+		require.Error(t, err)
+		assert.Equal(t, []any{1, 1, 2, 2}, seen)
+		assert.Equal(t, 2, bases)
+	})
+}
+
 // The process lives, whichever of the hooks panics.
 func TestRefreshBaseContextPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -10,12 +10,14 @@ import (
 
 	"github.com/reauth-go/reauth/internal/httpx"
 	"github.com/reauth-go/reauth/internal/mask"
+	"github.com/reauth-go/reauth/internal/origin"
 )
 
 // finish makes the Outcome of a request known to OutcomeOf, to WithOutcome, to
 // OnOutcome, and to the log.
 func (t *Transport) finish(req *http.Request, resp *http.Response, o *Outcome) {
 	ctx := req.Context()
+	o.Origin = originText(req)
 	o.Advice = o.advise()
 	if resp != nil && resp.Request != nil {
 		resp.Request = resp.Request.WithContext(withValue(resp.Request.Context(), func(v *contextValue) { v.answered = o }))
@@ -25,6 +27,18 @@ func (t *Transport) finish(req *http.Request, resp *http.Response, o *Outcome) {
 	if t.OnOutcome != nil {
 		t.OnOutcome(ctx, *o)
 	}
+}
+
+// maxOrigin bounds an origin in an Outcome: the scheme, the 253 characters of a name (RFC
+// 1035 §2.3.4), and the port.
+const maxOrigin = 300
+
+// originText returns Outcome.Origin.
+func originText(req *http.Request) string {
+	if req.URL == nil || req.URL.Host == "" {
+		return ""
+	}
+	return bounded(origin.Of(req.URL).String(), maxOrigin)
 }
 
 // log writes the one record of a request that was rejected or had its token withheld.

@@ -8,6 +8,7 @@ import (
 // An Outcome describes what became of a request: its first send and its retry. It
 // contains no secret and may be logged.
 type Outcome struct {
+	Origin      string        // where the request went, in lower case and without a default port: "https://api.example.com"
 	First       Attempt       // the first send
 	Retry       Attempt       // the retry; zero if there was none
 	Predecessor bool          // the retry carried the token before the current one, without a refresh

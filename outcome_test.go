@@ -86,6 +86,55 @@ func TestOutcomeOfTheRightRequest(t *testing.T) {
 	})
 }
 
+// Hooks and metrics tell hosts apart by it: whatever became of the request, the Outcome has
+// its origin, and no path, query or password.
+func TestOutcomeOrigin(t *testing.T) {
+	ok, rejected := logReply{200, "", nil}, logReply{401, "", nil}
+	for _, tc := range []struct {
+		name    string
+		url     string
+		origins []string
+		replies []logReply // nil: the connection is cut
+		hooked  bool
+		want    string
+	}{
+		{"200", "https://api.example.com/v1?key=secret", nil, []logReply{ok}, false, "https://api.example.com"},
+		{"recovered", "https://ann:secret@API.Example.com.:443/v1", nil, []logReply{rejected, ok}, true, "https://api.example.com"},
+		{"rejected twice", "https://api.example.com:8443", nil, []logReply{rejected}, true, "https://api.example.com:8443"},
+		{"withheld", "http://[::1]:80/v1", []string{}, []logReply{ok}, true, "http://[::1]"},
+		{"no response", "https://api.example.com/v1", nil, nil, false, "https://api.example.com"},
+		{"no response, withheld", "https://api.example.com/v1", []string{}, nil, false, "https://api.example.com"},
+		{"not sent", "http://api.example.com/v1", nil, nil, false, "http://api.example.com"},
+		{"a long name", "https://" + strings.Repeat("a", 10_000), nil, []logReply{rejected}, true, "https://" + strings.Repeat("a", 291) + "…"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sends, hooked := 0, []string(nil)
+				rt := &reauth.Transport{
+					Logger: discard, Credential: holding(t, &issuer{}, reauth.Token{AccessToken: "T0"}), Origins: tc.origins,
+					Base: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+						if tc.replies == nil {
+							return nil, io.ErrUnexpectedEOF
+						}
+						return logServer(&sends, tc.replies...).RoundTrip(req)
+					}),
+					OnOutcome: func(_ context.Context, o reauth.Outcome) { hooked = append(hooked, o.Origin) },
+				}
+				ctx, outcome := reauth.WithOutcome(t.Context())
+				req, err := http.NewRequestWithContext(ctx, http.MethodGet, tc.url, nil)
+				require.NoError(t, err)
+				_, _ = rt.RoundTrip(req)
+				assert.Equal(t, tc.want, outcome().Origin)
+				if tc.hooked {
+					assert.Equal(t, []string{tc.want}, hooked)
+				} else {
+					assert.Empty(t, hooked)
+				}
+			})
+		})
+	}
+}
+
 // A request that gets no answer does not show the outcome of the one before it,
 // be it sent with the token or without.
 func TestOutcomeNotOfTheRequestBefore(t *testing.T) {

@@ -116,11 +116,11 @@ func (t *Transport) sendWithout(req *http.Request, v *contextValue, why Withheld
 		if err == nil {
 			err = t.baseError(nil, nil)
 		}
-		v.record(Outcome{Withheld: why, Err: t.secrets(req).Err("reauth: Base: ", err)})
+		v.record(Outcome{Origin: originText(req), Withheld: why, Err: t.secrets(req).Err("reauth: Base: ", err)})
 		return nil, err
 	}
 	resp.Request = t.shown(req, resp.Request, out)
-	o := Outcome{First: attempt(resp, nil, t.requestID(resp, t.secrets(req))), Withheld: why}
+	o := Outcome{Origin: originText(req), First: attempt(resp, nil, t.requestID(resp, t.secrets(req))), Withheld: why}
 	if why == WithheldAsked || why == WithheldRefresh {
 		v.withoutAnswered(resp)
 		v.record(o)
@@ -273,14 +273,14 @@ func accepts(status int) bool {
 func (t *Transport) answered(req *http.Request, resp *http.Response, err error, v *contextValue, cred *Credential, s *tokenState) {
 	if resp == nil {
 		if v.recording() {
-			v.record(Outcome{Err: t.secrets(req, s).Err("reauth: Base: ", err)})
+			v.record(Outcome{Origin: originText(req), Err: t.secrets(req, s).Err("reauth: Base: ", err)})
 		}
 		return
 	}
 	v.withoutAnswered(resp)
 	t.noteAccepted(req, resp, cred, s)
 	if v.recording() {
-		v.record(Outcome{First: attempt(resp, s, t.requestID(resp, t.secrets(req, s)))})
+		v.record(Outcome{Origin: originText(req), First: attempt(resp, s, t.requestID(resp, t.secrets(req, s)))})
 	}
 }
 

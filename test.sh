@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Formats, vets, lints and tests every module of the repository. The end-to-end
 # tests start servers of Debian's: apt-get install chromium docker-registry
-# etcd-server git redis-server postgresql.
+# etcd-server git prometheus redis-server postgresql.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -12,7 +12,7 @@ if [ -n "$unformatted" ]; then
 	echo "gofmt: $unformatted" >&2
 	exit 1
 fi
-for mod in . bench e2e store/storetest store/file store/redis store/etcd grpcreauth cmd/reauth examples/vault examples/runtimevar; do
+for mod in . bench e2e store/storetest store/file store/redis store/etcd grpcreauth otelreauth cmd/reauth examples/vault examples/runtimevar; do
 	echo "== module $mod"
 	(
 		cd "$mod"

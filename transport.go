@@ -194,7 +194,7 @@ func canceled(req *http.Request) <-chan struct{} {
 // fail ends a request that was not sent.
 func fail(req *http.Request, v *contextValue, err error) error {
 	httpx.CloseBody(req.Body)
-	v.record(Outcome{Err: err})
+	v.record(Outcome{Origin: originText(req), Err: err})
 	return err
 }
 
