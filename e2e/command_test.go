@@ -6,9 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,7 +106,8 @@ func TestTheCommandLogsInOnAnotherDevice(t *testing.T) {
 	var provider http.Handler
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { provider.ServeHTTP(w, r) }))
 	t.Cleanup(server.Close)
-	provider = exampleop.SetupServer(server.URL, storage.NewStorage(storage.NewUserStore(server.URL)), slog.New(slog.DiscardHandler), false)
+	users := storage.NewStorage(storage.NewUserStore(server.URL))
+	provider = exampleop.SetupServer(server.URL, users, slog.New(slog.DiscardHandler), false)
 
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.toml")
@@ -137,24 +136,13 @@ scopes = ["openid", "profile"]
 	require.NotNil(t, found, line)
 	go func() { _, _ = io.Copy(io.Discard, said) }()
 
-	jar, err := cookiejar.New(nil)
+	resp, err := http.Get(found[1])
 	require.NoError(t, err)
-	phone := &http.Client{Jar: jar}
-	for _, step := range []struct {
-		path string
-		form url.Values
-		want string
-	}{
-		{"/login", url.Values{"user_code": {found[2]}, "username": {"test-user@127.0.0.1"}, "password": {"verysecure"}}, "allow"},
-		{"/confirm", url.Values{"action": {"allowed"}}, "Device authorization allowed"},
-	} {
-		resp, err := phone.PostForm(found[1]+step.path, step.form)
-		require.NoError(t, err)
-		page, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		_ = resp.Body.Close()
-		require.Contains(t, string(page), step.want)
-	}
+	page, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	_ = resp.Body.Close()
+	require.Contains(t, string(page), "Device authorization", "where the user enters the code")
+	require.NoError(t, users.CompleteDeviceAuthorization(t.Context(), found[2], "id1"), "the user agrees")
 	require.NoError(t, login.Wait())
 	out, err := command("check", "-p", "corp").CombinedOutput()
 	require.NoError(t, err, string(out))

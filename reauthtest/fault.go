@@ -153,7 +153,6 @@ func Status(code int, header ...string) Fault {
 	}}
 }
 
-// seconds returns d in seconds, rounded up.
 // Respond answers with the status and the body, and the header's keys and values.
 func Respond(code int, body string, header ...string) Fault {
 	return Fault{func(_ *server, w http.ResponseWriter, r *http.Request, _ http.Handler) {

@@ -72,7 +72,7 @@ func ofTokenSource(err error, secret string) error {
 
 // TokenSource returns an oauth2.TokenSource for what takes no http.Client. Its
 // tokens are those of the Credential, which renews them ahead of their expiry;
-// that one was rejected has to be told to Credential.Renew. The refresh token
+// that one was rejected has to be told to Credential.Refresh. The refresh token
 // stays with the Credential, since two who use it would be taken for thieves.
 func TokenSource(cred *reauth.Credential) oauth2.TokenSource { return tokenSource{cred} }
 
