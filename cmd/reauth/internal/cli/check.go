@@ -141,7 +141,7 @@ func newCheckRequest(ctx context.Context, method string, u *url.URL, headers []s
 func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, probe bool) (*checked, int, error) {
 	tok, err := cred.Token(req.Context())
 	if err != nil {
-		return nil, 0, tokenError(err)
+		return nil, 0, tokenError(err, p)
 	}
 	v := &checked{URL: req.URL.Redacted(), Token: tok.Fingerprint(), Length: len(tok.AccessToken)}
 	if e, ok := expiryOf(tok).(string); ok {
@@ -151,6 +151,7 @@ func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, 
 	if p != nil {
 		rt.Header, rt.Scheme, rt.Origins = p.Header, p.Scheme, p.allOrigins()
 	}
+	c.progress("sending %s %s with the token %s …", req.Method, req.URL.Redacted(), v.Token)
 	client := &http.Client{Transport: rt, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
 		if v.Redirects = append(v.Redirects, next.URL.Redacted()); len(v.Redirects) == 10 {
 			return sayf("stopped after 10 redirects")
@@ -163,7 +164,7 @@ func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, 
 	if err != nil {
 		var refresh *reauth.RefreshError
 		if errors.As(err, &refresh) {
-			return nil, 0, tokenError(err)
+			return nil, 0, tokenError(err, p)
 		}
 		return nil, 0, &exitError{exitUnreachable, err}
 	}
@@ -185,6 +186,7 @@ func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, 
 	}
 	anonymous := 0
 	if probe && (req.Method == http.MethodGet || req.Method == http.MethodHead) && resp.StatusCode < 400 {
+		c.progress("sending it once more, without the token …")
 		anonymous = probeStatus(req)
 	}
 	v.Reason, v.Message = string(rej.Reason), rej.Message

@@ -19,10 +19,12 @@ var chinese = map[string]string{
 	"--lang is en or zh, and not %q": "--lang 应为 en 或 zh，而不是 %q",
 
 	// check
-	" To do: %s.":              "处理办法：%s。",
-	"say which URL to check":   "请指定要检查的 URL",
-	"%q is no URL of a server": "%q 不是服务器的 URL",
-	"%s is not https: the token would be readable on its way":                      "%s 不是 https：令牌在途中会被看到",
+	" To do: %s.":                                             "处理办法：%s。",
+	"sending %s %s with the token %s …":                       "正在发送 %s %s，令牌 %s …",
+	"sending it once more, without the token …":               "正在不带令牌再发送一次 …",
+	"say which URL to check":                                  "请指定要检查的 URL",
+	"%q is no URL of a server":                                "%q 不是服务器的 URL",
+	"%s is not https: the token would be readable on its way": "%s 不是 https：令牌在途中会被看到",
 	"profile %s is not for %s://%s: add it to its origins, if the token is for it": "配置 %s 不用于 %s://%s：如果令牌属于它，请把它加入 origins",
 	"-d: %v":                       "-d：%v",
 	"-H %q is not 'Name: value'":   "-H %q 不是 'Name: value' 的形式",

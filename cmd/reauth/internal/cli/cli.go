@@ -54,6 +54,7 @@ type command struct {
 	quiet   bool
 	verbose bool
 	config  string
+	serves  bool // requests, as long as it runs
 }
 
 // Run runs the command with the arguments, and returns its exit status.
@@ -158,6 +159,13 @@ func (c *command) say(format string, args ...any) string {
 // warn writes a text to Err.
 func (c *command) warn(format string, args ...any) {
 	fmt.Fprintln(c.Err, "reauth:", c.say(format, args...))
+}
+
+// progress says on Err what a person waits for.
+func (c *command) progress(format string, args ...any) {
+	if !c.quiet && !c.json {
+		c.warn(format, args...)
+	}
 }
 
 // print writes v as JSON, or the text.

@@ -283,14 +283,17 @@ func expand(path string) string {
 	return path
 }
 
-// logger returns the log, of which -v shows more.
+// logger returns the log, of which -v shows more. A command that ends says its error at the
+// end, and logs nothing else.
 func (c *command) logger() *slog.Logger {
-	level := slog.LevelWarn
-	if c.verbose {
+	level := slog.LevelError + 1
+	switch {
+	case c.verbose:
 		level = slog.LevelDebug
-	}
-	if c.quiet {
+	case c.quiet && c.serves:
 		level = slog.LevelError
+	case c.serves:
+		level = slog.LevelWarn
 	}
 	return slog.New(slog.NewTextHandler(c.Err, &slog.HandlerOptions{Level: level}))
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -418,4 +419,41 @@ func TestReadmeShowsTheSeed(t *testing.T) {
 		assert.Equal(t, exitHelps, status)
 		assert.True(t, strings.HasPrefix(out, shown), "%s shows %q, and not %q", name, shown, out)
 	}
+}
+
+// FuzzExplain has explain read anything: it ends with one of its exit statuses, in time, and
+// does not print the token that curl -v shows.
+//
+//	go test -run XXX -fuzz FuzzExplain -fuzztime 10m .
+func FuzzExplain(f *testing.F) {
+	const secret = "fuzz-secret-0123456789abcdef"
+	for _, seed := range []string{
+		`Error code: 401 - {'error': {'code': '', 'message': '无效的令牌 (request id: 20260219100814161456584b503l5fK)', 'type': 'new_api_error'}}`,
+		"HTTP/1.1 401 Unauthorized\r\nWww-Authenticate: Bearer error=\"invalid_token\"\r\nX-Request-Id: 7\r\n\r\n{\"error\":\"invalid_token\"}",
+		"> GET / HTTP/2\n> Cookie: a=b\n< HTTP/2 403\n< content-type: application/json\n<\n{\"message\":\"ExpiredToken\"}",
+		`{"log":{"entries":[{"request":{"headers":[{"name":"Authorization","value":"Bearer x"}]},"response":{"status":401,"content":{"text":"{}"}}}]}}`,
+		"openai.AuthenticationError: 401 Incorrect API key provided",
+		"AuthenticationError: 401 {\n  status: 401,\n  headers: Headers { 'x-request-id': 'req_1' },\n  error: { message: 'x' }\n}",
+		`{"time":"2026-01-01T00:00:00Z","level":"ERROR","msg":"call failed","status":401,"body":"{\"error\":\"token expired\"}"}`,
+		"\x1b[31m> > 429 Too Many Requests\x1b[0m", "",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		began := time.Now()
+		out, errs, status := run(t, text+"\n> Authorization: Bearer "+secret+"\n< HTTP/1.1 401 Unauthorized\n<\n{\"message\":\"bad "+secret+"\"}\n", "explain")
+		took := time.Since(began)
+		if !slices.Contains([]int{exitHelps, exitNoHelp, exitUndecided}, status) {
+			t.Errorf("exit status %d: %s", status, errs)
+		}
+		if strings.Contains(out+errs, secret) {
+			t.Errorf("it prints the token: %q", out)
+		}
+		if !utf8.ValidString(out) {
+			t.Errorf("it prints what is no UTF-8: %q", out)
+		}
+		if took > 2*time.Second {
+			t.Errorf("it takes %v for %d bytes", took, len(text))
+		}
+	})
 }

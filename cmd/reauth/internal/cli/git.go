@@ -37,7 +37,7 @@ func (c *command) gitCredential(ctx context.Context, f sourceFlags, args []strin
 	}
 	tok, err := tokenOf(ctx, cred, args[0] == "erase")
 	if err != nil {
-		return tokenError(err)
+		return tokenError(err, p)
 	}
 	defer func() { _ = cred.Shutdown(context.Background()) }()
 	if args[0] == "erase" {

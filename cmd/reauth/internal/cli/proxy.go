@@ -75,6 +75,7 @@ type proxy struct {
 
 // newProxy makes a proxy, and listens.
 func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
+	c.serves = true
 	cred, p, err := c.credential(ctx, f.sourceFlags)
 	if err != nil {
 		return nil, err

@@ -668,6 +668,7 @@ func TestConfig(t *testing.T) {
 		{"[profile.gateway]\nurl = \"https://x.example.com\"\n", 0o600, nil, "neither a source"},
 		{"[profile.gateway]\nsource = \"env:X\"\n", 0o600, nil, "no url"},
 		{"nonsense", 0o600, nil, "config.toml"},
+		{strings.Replace(good, "file:"+token, "env:NOT_SET_ANYWHERE", 1), 0o600, nil, "NOT_SET_ANYWHERE: it is not set"},
 	} {
 		write(tt.text, tt.mode)
 		args := append([]string{"token", "--config", name}, tt.args...)
@@ -679,6 +680,12 @@ func TestConfig(t *testing.T) {
 		assert.Contains(t, errs, tt.want)
 		assert.NotContains(t, errs, "the-token")
 	}
+	env := filepath.Join(dir, ".env")
+	require.NoError(t, os.WriteFile(env, []byte("OPENAI_KEY=secret-of-another\n"), 0o600))
+	_, errs, status := run(t, "", "token", "--lang", "en", "--source", "dotenv:"+env+"#OPENAI_API_KEY")
+	assert.Equal(t, exitLater, status)
+	assert.Equal(t, "reauth: there is no token now: try again later: file "+env+": it has no OPENAI_API_KEY\n", errs)
+
 	write(good, 0o600)
 	out, _, status := run(t, "", "token", "--config", name, "-p", "gateway")
 	assert.Zero(t, status)
@@ -689,7 +696,7 @@ func TestConfig(t *testing.T) {
 	assert.Equal(t, "ExecCredential", cred["kind"])
 	_, _, status = run(t, "", "token", "--config", name, "-p", "gateway", "--renew")
 	assert.Equal(t, exitLater, status, "the file has no other")
-	_, errs, status := run(t, "", "token", "--config", filepath.Join(dir, "none.toml"), "-p", "x")
+	_, errs, status = run(t, "", "token", "--config", filepath.Join(dir, "none.toml"), "-p", "x")
 	assert.Equal(t, exitUsage, status)
 	assert.Contains(t, errs, "there is no configuration")
 }

@@ -19,7 +19,7 @@ import (
 
 // sayers are the functions whose messages are said in both languages, by the index of the
 // format among their arguments.
-var sayers = map[string]int{"sayf": 0, "usagef": 0, "failf": 1, "say": 0, "warn": 0, "problem": 0, "refuse": 2}
+var sayers = map[string]int{"sayf": 0, "usagef": 0, "failf": 1, "say": 0, "warn": 0, "progress": 0, "problem": 0, "refuse": 2}
 
 // formats returns the formats in the source of this package.
 func formats(t *testing.T) map[string]bool {

@@ -57,13 +57,13 @@ With -o git it is a credential helper of git, which adds the argument:
 				}
 				return c.inspect(cmd.Context(), string(b), o)
 			}
-			cred, _, err := c.credential(cmd.Context(), f)
+			cred, p, err := c.credential(cmd.Context(), f)
 			if err != nil {
 				return err
 			}
 			tok, err := tokenOf(cmd.Context(), cred, renew)
 			if err != nil {
-				return tokenError(err)
+				return tokenError(err, p)
 			}
 			defer func() { _ = cred.Shutdown(context.Background()) }()
 			if inspect {
@@ -92,14 +92,23 @@ func tokenOf(ctx context.Context, cred *reauth.Credential, renew bool) (reauth.T
 	return cred.Refresh(ctx, reauth.Stale{Token: tok, Rejection: reauth.Rejection{Reason: reauth.ReasonInvalidToken, StatusCode: http.StatusUnauthorized}})
 }
 
-// tokenError gives an error of a refresh its exit status.
-func tokenError(err error) error {
+// tokenError gives an error of a refresh its exit status. Of its text it drops what is said
+// to programs. A source that can have no token is a matter of configuration.
+func tokenError(err error, p *profile) error {
+	text := strings.TrimPrefix(err.Error(), "reauth: refresh failed: ")
+	for _, end := range []string{"; next attempt after ", "; this is permanent, "} {
+		text, _, _ = strings.Cut(text, end)
+	}
+	said := errors.New(text)
+	isLogin := p != nil && p.OAuth != nil && p.OAuth.Grant != "client_credentials"
 	var refresh *reauth.RefreshError
 	switch {
-	case errors.As(err, &refresh) && refresh.Permanent(), errors.Is(err, reauth.ErrLoggedOut):
-		return &exitError{exitLogin, err}
-	case errors.As(err, &refresh):
-		return &exitError{exitLater, err}
+	case errors.Is(err, reauth.ErrLoggedOut), errors.As(err, &refresh) && refresh.Permanent() && isLogin:
+		return &exitError{exitLogin, said}
+	case refresh != nil && refresh.Permanent():
+		return &exitError{exitUsage, said}
+	case refresh != nil:
+		return &exitError{exitLater, said}
 	}
 	return &exitError{exitFailed, err}
 }
