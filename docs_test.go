@@ -247,3 +247,42 @@ func TestDocsReadmesHaveTheSameShape(t *testing.T) {
 	assert.Equal(t, headings, translatedHeadings)
 	assert.Equal(t, blocks, translatedBlocks)
 }
+
+// The tour of the code names each file of the package, and each internal package.
+func TestDocsTourHasAllFiles(t *testing.T) {
+	tour := docsSection(t, docsPage(t, "CONTRIBUTING.md"), "## A tour of the code")
+	names, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	packages, err := filepath.Glob("internal/*")
+	require.NoError(t, err)
+	for _, name := range append(names, packages...) {
+		if !strings.HasSuffix(name, "_test.go") {
+			assert.Contains(t, tour, "`"+filepath.ToSlash(name)+"`")
+		}
+	}
+	for _, m := range regexp.MustCompile("`([a-z/]+\\.go|internal/[a-z]+)`").FindAllStringSubmatch(tour, -1) {
+		_, err := os.Stat(m[1])
+		assert.NoError(t, err)
+	}
+}
+
+// A test that a page names exists.
+func TestDocsNamedTestsExist(t *testing.T) {
+	tests := map[string]bool{}
+	err := filepath.WalkDir(".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(name, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(name)
+		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(source, -1) {
+			tests[string(m[1])] = true
+		}
+		return err
+	})
+	require.NoError(t, err)
+	for _, name := range docsPages(t) {
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(docsPage(t, name), -1) {
+			assert.True(t, tests[m[1]], "%s: %s", name, m[1])
+		}
+	}
+}
