@@ -1,7 +1,11 @@
 package reauth_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"time"
 
 	"github.com/reauth-go/reauth"
@@ -374,4 +379,73 @@ func ExampleCredential_Refresh() {
 	// token-2
 	// true
 	// <nil>
+}
+
+// Consul answers 403 to a token that it does not know, and says so in plain text.
+func ExampleClassifierFunc() {
+	consul := reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
+		if resp.StatusCode == http.StatusForbidden && bytes.Contains(body(), []byte("ACL not found")) {
+			return reauth.Rejection{Reason: reauth.ReasonInvalidToken}
+		}
+		return reauth.Rejection{}
+	})
+	rt := &reauth.Transport{
+		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(login)},
+		Header:     "X-Consul-Token",
+		Classifier: consul,
+	}
+
+	for _, body := range []string{"ACL not found", "Permission denied"} {
+		rej := rt.Classifier.Classify(&http.Response{StatusCode: http.StatusForbidden}, func() []byte { return []byte(body) })
+		fmt.Printf("%q %t\n", rej.Reason, rej.Reason.Refreshable())
+	}
+	// Output:
+	// "invalid_token" true
+	// "" false
+}
+
+// TLS, proxies and limits belong to Base, which is configured before it is wrapped.
+func ExampleTransport_base() {
+	roots := x509.NewCertPool() // of the server's own authority
+	proxy := &url.URL{Scheme: "http", Host: "proxy.example.com:3128"}
+
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.TLSClientConfig = &tls.Config{RootCAs: roots}
+	base.Proxy = http.ProxyURL(proxy)
+	client := &http.Client{Transport: &reauth.Transport{
+		Base:       base,
+		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(login)},
+	}}
+
+	_, insecure := client.Get("http://api.example.com/")
+	fmt.Println(errors.Is(insecure, reauth.ErrInsecure))
+	// Output: true
+}
+
+// Git over https takes a token as the password of Basic. The Refresher makes the value
+// that the header carries.
+func ExampleTransport_basic() {
+	git := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		fmt.Println(user, password)
+	}))
+	defer git.Close()
+	token := reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
+		return reauth.Token{AccessToken: "token-of-the-app"}, nil
+	})
+
+	basic := reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+		tok, err := token.Refresh(ctx, stale)
+		tok.AccessToken = base64.StdEncoding.EncodeToString([]byte("x-access-token:" + tok.AccessToken))
+		return tok, err
+	})
+	client := &http.Client{Transport: &reauth.Transport{
+		Credential: &reauth.Credential{Refresher: basic},
+		Scheme:     "Basic",
+	}}
+
+	if resp, err := client.Get(git.URL + "/anvil.git/info/refs"); err == nil {
+		resp.Body.Close()
+	}
+	// Output: x-access-token token-of-the-app
 }
