@@ -259,7 +259,7 @@ func TestNoAnthropicKeyOfTheEnvironmentGoesOutBesideOurs(t *testing.T) {
 		})
 	}
 
-	// What the SDK does if it is not told: these are why the README says
+	// What the SDK does if it is not told: these are why docs/sdks.md says
 	// WithoutEnvironmentDefaults.
 	for _, tt := range []struct {
 		name, theirs, value string

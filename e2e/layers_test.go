@@ -105,7 +105,7 @@ var stacks = []layer{
 	},
 }
 
-// What a request costs, whatever reauth is put together with. The README
+// What a request costs, whatever reauth is put together with. docs/retrying.md
 // has the table that it prints with -v.
 func TestNoLayerMultipliesTheSendsOfARejection(t *testing.T) {
 	t.Cleanup(func() {
@@ -113,7 +113,7 @@ func TestNoLayerMultipliesTheSendsOfARejection(t *testing.T) {
 			return
 		}
 		var b strings.Builder
-		b.WriteString("\n| sends | 200 | 401, cured | 401 for good | 503: GET, POST | connection dropped: GET, POST |\n|---|---|---|---|---|---|\n")
+		b.WriteString("\n| sends | 200 | 401, recovered | 401 for good | 503: GET, POST | connection dropped: GET, POST |\n|---|---|---|---|---|---|\n")
 		for _, l := range stacks {
 			fmt.Fprintf(&b, "| %s | %d | %d | %d | %d, %d | %d, %d |\n", l.name, l.good, l.cured, l.refused, l.unavailable, l.postDown, l.dropped, l.postDropped)
 		}
