@@ -135,6 +135,9 @@ func (c costs) added(name string) cost {
 func (c costs) ratio(name, other string) float64 {
 	return c.over(func(ns func(string) float64) float64 {
 		base := ns(c.peers[0].name)
+		if ns(other) <= base { // the round was disturbed
+			return math.Inf(1)
+		}
 		return (ns(name) - base) / (ns(other) - base)
 	})
 }

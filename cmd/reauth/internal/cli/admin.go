@@ -44,10 +44,10 @@ func (m *proxyMetrics) refresh(_ context.Context, info reauth.RefreshInfo) {
 }
 
 // serveAdmin serves metrics and health on loopback, away from what clients reach.
-func (x *proxy) serveAdmin(address string) (stop func(), err error) {
+func (x *proxy) serveAdmin(address string) (url string, stop func(), err error) {
 	l, err := listenOn(address)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
@@ -63,5 +63,5 @@ func (x *proxy) serveAdmin(address string) (stop func(), err error) {
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(l) }()
-	return func() { _ = server.Close() }, nil
+	return "http://" + l.Addr().String(), func() { _ = server.Close() }, nil
 }

@@ -438,6 +438,22 @@ func (x *proxy) close() {
 	_ = x.cred.Shutdown(ctx)
 }
 
+// writeKey writes the key for this user alone, whatever was there before.
+func writeKey(name, key string) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".reauth-key-*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(key + "\n")
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
 func (c *command) proxyCommand() *cobra.Command {
 	var f proxyFlags
 	var keyFile, admin string
@@ -458,21 +474,23 @@ Linux a port needs one.`,
 				return err
 			}
 			if keyFile != "" {
-				if err := os.WriteFile(keyFile, []byte(x.key+"\n"), 0o600); err != nil {
-					return &exitError{exitFailed, err}
+				if err := writeKey(keyFile, x.key); err != nil {
+					return failf(exitFailed, "--key-file: %v", err)
 				}
 			}
 			v := map[string]string{"url": x.url(), "to": x.target.String(), "listen": x.listener.Addr().String()}
 			text := c.say("listening on %s for %s", x.url(), x.target) + "\n"
-			if err := c.print(v, text); err != nil {
-				return &exitError{exitFailed, err}
-			}
 			if admin != "" {
-				stop, err := x.serveAdmin(admin)
+				address, stop, err := x.serveAdmin(admin)
 				if err != nil {
 					return err
 				}
 				defer stop()
+				v["admin"] = address
+				text += c.say("metrics and health are on %s", address) + "\n"
+			}
+			if err := c.print(v, text); err != nil {
+				return &exitError{exitFailed, err}
 			}
 			if readyFD > 0 {
 				f := os.NewFile(uintptr(readyFD), "ready")

@@ -122,6 +122,21 @@ func startProxyWith(t testing.TB, u *upstream, f proxyFlags) (*proxy, *buffer) {
 	return x, log
 }
 
+// A key is for this user alone, also where a file of that name was there for all.
+func TestProxyKeyFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(name, nil, 0o644))
+	require.NoError(t, os.Chmod(name, 0o644))
+	require.NoError(t, writeKey(name, "the-key"))
+	info, err := os.Stat(name)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	assert.Equal(t, "the-key\n", string(b))
+	require.Error(t, writeKey(filepath.Join(name, "none"), "x"))
+}
+
 // A buffer is a bytes.Buffer for several goroutines.
 type buffer struct {
 	mu sync.Mutex
@@ -309,10 +324,14 @@ func TestProxyIsForThisUser(t *testing.T) {
 func TestProxyAdmin(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
-	stop, err := x.serveAdmin("unix:" + filepath.Join(t.TempDir(), "run", "admin.sock"))
+	address, stop, err := x.serveAdmin("127.0.0.1:0")
 	require.NoError(t, err)
+	resp, err := http.Get(address + "/healthz")
+	require.NoError(t, err)
+	_ = resp.Body.Close()
+	assert.Equal(t, 503, resp.StatusCode, "there was no request, and so no token")
 	stop()
-	_, err = x.serveAdmin("0.0.0.0:0")
+	_, _, err = x.serveAdmin("0.0.0.0:0")
 	require.Error(t, err)
 	ask(t, x, "GET", "/", "")
 	u.rotate()
