@@ -22,7 +22,7 @@ type Response struct {
 	Header  http.Header // what is shown of it
 	Body    []byte
 	Request http.Header // of the request, as shown; it has secrets
-	Secrets []string    // other secrets that are shown: values of cookies and queries
+	Secrets []string    // other secrets that are shown
 }
 
 // HTTP returns it as an http.Response, whose body is to be given beside it.
@@ -41,13 +41,32 @@ func Find(text []byte) []*Response {
 	if all := har(s); all != nil {
 		return all
 	}
-	if r := wire(s); r != nil {
-		return []*Response{r}
+	r := wire(s)
+	if r == nil {
+		r = prose(s)
 	}
-	return []*Response{prose(s)}
+	r.Secrets = append(r.Secrets, credentials(s)...)
+	return []*Response{r}
 }
 
 var ansi = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)?")
+
+// credentialLine is a header that holds a secret, however the text shows it.
+var credentialLine = regexp.MustCompile(`(?i)\b(?:(?:proxy-)?authorization|(?:[a-z-]*-)?api-?key|[a-z-]*-token|(?:set-)?cookie)["']?[ \t]*[:=][ \t]*["']?(?:(?:bearer|basic|token|apikey)[ \t]+)?([^\s"',;]{8,})`)
+
+// maxCredentials is how many secrets of a text are looked for.
+const maxCredentials = 100
+
+// credentials returns the secrets that a text shows in headers, also where its form does not
+// say that they are the request's. What has no digit is taken for a word.
+func credentials(s string) (all []string) {
+	for _, m := range credentialLine.FindAllStringSubmatch(s, 10*maxCredentials) {
+		if strings.ContainsAny(m[1], "0123456789") && len(all) < maxCredentials {
+			all = append(all, m[1])
+		}
+	}
+	return all
+}
 
 // clean returns the text without colours, carriage returns, and the quoting of mails.
 func clean(text []byte) string {
