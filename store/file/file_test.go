@@ -157,7 +157,7 @@ func TestKilledInASwap(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
 		lines, said := bufio.NewScanner(out), 0
-		for lines.Scan() && said < 20 {
+		for said < 20 && lines.Scan() {
 			said, err = strconv.Atoi(lines.Text())
 			require.NoError(t, err, lines.Text())
 		}
