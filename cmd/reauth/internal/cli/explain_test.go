@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -20,14 +19,6 @@ import (
 
 	"github.com/reauth-go/reauth/cmd/reauth/internal/paste"
 )
-
-// run runs the command, and returns what it prints and its exit status.
-func run(t testing.TB, in string, args ...string) (out, errs string, status int) {
-	t.Helper()
-	var o, e bytes.Buffer
-	status = Run(context.Background(), args, Streams{In: strings.NewReader(in), Out: &o, Err: &e})
-	return o.String(), e.String(), status
-}
 
 func explained(t testing.TB, text string, args ...string) (e explanation, status int) {
 	t.Helper()
@@ -386,26 +377,6 @@ func TestExplainWorstCases(t *testing.T) {
 		assert.Less(t, whole, 3*time.Second, "3 MiB of %q", s)
 		assert.Less(t, whole, 24*part+100*time.Millisecond, "of 3 MiB of %q, 8 times as much is read as of 128 KiB", s)
 	}
-}
-
-func TestUsage(t *testing.T) {
-	_, errs, status := run(t, "", "explain", "--statsu", "401")
-	assert.Equal(t, exitUsage, status)
-	assert.Contains(t, errs, "did you mean --status?")
-	_, errs, status = run(t, "", "explian")
-	assert.Equal(t, exitUsage, status)
-	assert.Contains(t, errs, "explain")
-	_, errs, status = run(t, "", "token", "--lang", "zh")
-	assert.Equal(t, exitUsage, status)
-	assert.Contains(t, errs, "请指定令牌的来源")
-	_, errs, status = run(t, "", "token", "--lang", "zh", "x", "y")
-	assert.Equal(t, exitUsage, status)
-	assert.Contains(t, errs, "用法或配置有误：", "what cobra says is repeated")
-	_, errs, _ = run(t, "", "token", "--lang", "zh", "--outptu", "x")
-	assert.Equal(t, "reauth: 没有选项 --outptu：是不是 --output？\n", errs)
-	_, errs, status = run(t, "", "explain", "--lang", "fr", "x")
-	assert.Equal(t, exitUsage, status)
-	assert.Contains(t, errs, "en or zh")
 }
 
 // The README shows what the command prints.

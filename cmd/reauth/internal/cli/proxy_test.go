@@ -2,15 +2,12 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,100 +23,6 @@ import (
 
 	"github.com/reauth-go/reauth/reauthtest"
 )
-
-// TestMain is also the command, for tests that need a process.
-func TestMain(m *testing.M) {
-	if os.Getenv("REAUTH_TEST_MAIN") != "" {
-		os.Exit(Run(context.Background(), os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
-	}
-	os.Exit(m.Run())
-}
-
-// An upstream accepts one token, which is in a file, and can be replaced.
-type upstream struct {
-	*httptest.Server
-	mu      sync.Mutex
-	n       int
-	file    string
-	answer  http.HandlerFunc
-	headers []http.Header
-	refuse  atomic.Bool // every token
-}
-
-func newUpstream(t testing.TB) *upstream {
-	u := &upstream{file: filepath.Join(t.TempDir(), "token")}
-	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		u.mu.Lock()
-		want, answer := u.tokenLocked(), u.answer
-		u.headers = append(u.headers, r.Header.Clone())
-		id := fmt.Sprintf("req-%d", len(u.headers))
-		u.mu.Unlock()
-		w.Header().Set("X-Request-Id", id)
-		if r.Header.Get("Authorization") != "Bearer "+want || u.refuse.Load() {
-			w.WriteHeader(http.StatusUnauthorized)
-			_, _ = io.WriteString(w, `{"error":{"message":"Invalid token","type":"new_api_error"}}`)
-			return
-		}
-		if answer != nil {
-			answer(w, r)
-			return
-		}
-		body, _ := io.ReadAll(r.Body)
-		_, _ = fmt.Fprintf(w, "%s %s %s", r.Method, r.URL, body)
-	}))
-	t.Cleanup(u.Close)
-	u.rotate()
-	return u
-}
-
-// answers sets what is answered to a request with the token.
-func (u *upstream) answers(f http.HandlerFunc) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.answer = f
-}
-
-func (u *upstream) tokenLocked() string { return fmt.Sprintf("upstream-token-%d", u.n) }
-
-// rotate revokes the token, and puts the next into the file.
-func (u *upstream) rotate() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.n++
-	next := u.file + ".next"
-	_ = os.WriteFile(next, []byte(u.tokenLocked()), 0o600)
-	_ = os.Rename(next, u.file)
-}
-
-func (u *upstream) seen() []http.Header {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.headers
-}
-
-// startProxy starts a proxy for the upstream until the test ends.
-func startProxy(t testing.TB, u *upstream, path string) *proxy {
-	t.Helper()
-	c := &command{Streams: Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}}
-	x, err := c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{source: "file:" + u.file}, to: u.URL + path, replay: 16 << 20, key: true})
-	require.NoError(t, err)
-	go func() { _ = x.server.Serve(x.listener) }()
-	t.Cleanup(x.close)
-	return x
-}
-
-// startProxyWith starts a proxy with more flags, and returns what it logs.
-func startProxyWith(t testing.TB, u *upstream, f proxyFlags) (*proxy, *buffer) {
-	t.Helper()
-	log := &buffer{}
-	c := &command{Streams: Streams{In: strings.NewReader(""), Out: io.Discard, Err: log}}
-	f.source, f.to, f.replay, f.key = "file:"+u.file, u.URL, 16<<20, true
-	x, err := c.newProxy(context.Background(), f)
-	require.NoError(t, err)
-	go func() { _ = x.server.Serve(x.listener) }()
-	t.Cleanup(x.close)
-	return x, log
-}
 
 // A key is for this user alone, also where a file of that name was there for all.
 func TestProxyKeyFile(t *testing.T) {
@@ -135,51 +37,6 @@ func TestProxyKeyFile(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "the-key\n", string(b))
 	require.Error(t, writeKey(filepath.Join(name, "none"), "x"))
-}
-
-// A buffer is a bytes.Buffer for several goroutines.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *buffer) Reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.b.Reset()
-}
-
-// ask sends a request to the proxy.
-func ask(t testing.TB, x *proxy, method, path, body string, header ...string) (*http.Response, string) {
-	t.Helper()
-	req, err := http.NewRequest(method, "http://"+x.listener.Addr().String()+path, strings.NewReader(body))
-	require.NoError(t, err)
-	req.Header.Set("Authorization", "Bearer "+x.key)
-	for i := 0; i+1 < len(header); i += 2 {
-		if header[i] == "Host" {
-			req.Host = header[i+1]
-		} else if req.Header.Del(header[i]); header[i+1] != "" {
-			req.Header.Set(header[i], header[i+1])
-		}
-	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-	require.NoError(t, err)
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	_ = resp.Body.Close()
-	return resp, string(b)
 }
 
 func TestProxyReplacesRevokedTokens(t *testing.T) {
@@ -198,7 +55,7 @@ func TestProxyReplacesRevokedTokens(t *testing.T) {
 	}
 }
 
-// P1: only this machine is listened on.
+// Only this machine is listened on.
 func TestProxyListensOnLoopbackOnly(t *testing.T) {
 	for _, address := range []string{"0.0.0.0:0", ":0", "192.0.2.1:80", "[::]:0", "example.com:80", "nonsense"} {
 		_, err := listenOn(address)
@@ -224,7 +81,7 @@ func TestProxyListensOnLoopbackOnly(t *testing.T) {
 	assert.ErrorContains(t, err, "others may enter")
 }
 
-// P2: a Host that is not ours, as after DNS rebinding, and CONNECT.
+// A Host that is not ours, as after DNS rebinding, and CONNECT.
 func TestProxyRefusesOtherHosts(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
@@ -255,7 +112,7 @@ func TestProxyRefusesOtherHosts(t *testing.T) {
 	}
 }
 
-// P3: no page of a browser's.
+// No page of a browser's.
 func TestProxyRefusesBrowsers(t *testing.T) {
 	u := newUpstream(t)
 	u.answers(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Access-Control-Allow-Origin", "*") })
@@ -269,7 +126,7 @@ func TestProxyRefusesBrowsers(t *testing.T) {
 	assert.Empty(t, resp.Header.Get("Access-Control-Allow-Origin"))
 }
 
-// P4: the key, in each header that SDKs use; 403, which no SDK takes for its token's end.
+// The key, in each header that SDKs use; 403, which no SDK takes for its token's end.
 func TestProxyNeedsItsKey(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
@@ -286,7 +143,7 @@ func TestProxyNeedsItsKey(t *testing.T) {
 	}
 }
 
-// P5: without a key, a port of loopback is for this user's processes.
+// Without a key, a port of loopback is for this user's processes.
 func TestProxyIsForThisUser(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("of Linux")
@@ -320,35 +177,7 @@ func TestProxyIsForThisUser(t *testing.T) {
 	assert.Equal(t, "403", string(out))
 }
 
-// P11: metrics and health, on an address of their own.
-func TestProxyAdmin(t *testing.T) {
-	u := newUpstream(t)
-	x := startProxy(t, u, "")
-	address, stop, err := x.serveAdmin("127.0.0.1:0")
-	require.NoError(t, err)
-	resp, err := http.Get(address + "/healthz")
-	require.NoError(t, err)
-	_ = resp.Body.Close()
-	assert.Equal(t, 200, resp.StatusCode, "nothing has failed yet")
-	stop()
-	_, _, err = x.serveAdmin("0.0.0.0:0")
-	require.Error(t, err)
-	ask(t, x, "GET", "/", "")
-	u.rotate()
-	ask(t, x, "GET", "/", "")
-	for _, path := range []string{"/metrics", "/healthz"} {
-		resp, body := ask(t, x, "GET", path, "")
-		assert.Equal(t, 200, resp.StatusCode)
-		assert.Contains(t, body, "GET "+path, "it is the upstream's")
-	}
-	var b bytes.Buffer
-	x.metrics.set.WritePrometheus(&b)
-	assert.Contains(t, b.String(), `reauth_rejections_total{reason="invalid_token",recovered="yes"} 1`)
-	assert.Contains(t, b.String(), `reauth_refreshes_total{result="succeeded"} 2`)
-	assert.NotContains(t, b.String(), "upstream-token")
-}
-
-// P6: the upstream's 401 passes only where a new token was tried.
+// The upstream's 401 passes only where a new token was tried.
 func TestProxyWithoutAFreshToken(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
@@ -368,7 +197,7 @@ func TestProxyWithoutAFreshToken(t *testing.T) {
 	assert.NotEmpty(t, resp.Header.Get("Reauth-First-Request-Id"))
 }
 
-// P7 and P8: codings that a 401 can be read in; streams arrive as they are sent; the
+// Codings that a 401 can be read in; streams arrive as they are sent; the
 // client's going ends the upstream's request.
 func TestProxyStreams(t *testing.T) {
 	u := newUpstream(t)
@@ -412,7 +241,7 @@ func TestProxyStreams(t *testing.T) {
 	assert.Equal(t, "gzip", u.seen()[0].Get("Accept-Encoding"))
 }
 
-// P9: a Location of the upstream's origin leads to the proxy; others are left alone.
+// A Location of the upstream's origin leads to the proxy; others are left alone.
 func TestProxyLocations(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
@@ -552,63 +381,6 @@ func TestProxySpeaksChinese(t *testing.T) {
 	assert.Contains(t, body, "无法连接服务器")
 }
 
-// runProcess runs the command in a process of its own.
-func runProcess(t *testing.T, args ...string) (out string, status int) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "REAUTH_TEST_MAIN=1")
-	var b bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &b, &b
-	err := cmd.Run()
-	if exit, ok := err.(*exec.ExitError); ok {
-		return b.String(), exit.ExitCode()
-	}
-	require.NoError(t, err)
-	return b.String(), 0
-}
-
-// P12: the child's exit status, its environment, and the statuses of env(1).
-func TestExec(t *testing.T) {
-	u := newUpstream(t)
-	source := []string{"exec", "--source", "file:" + u.file, "--to", u.URL + "/v1"}
-	out, status := runProcess(t, append(source, "--env", "MY_URL={url}?k={key}", "--", "sh", "-c", `echo "$OPENAI_BASE_URL $ANTHROPIC_BASE_URL $MY_URL"; test "$OPENAI_API_KEY" = "$ANTHROPIC_API_KEY" && exit 7`)...)
-	assert.Equal(t, 7, status, out)
-	assert.Regexp(t, `^http://127\.0\.0\.1:\d+/v1 http://127\.0\.0\.1:\d+ http://127\.0\.0\.1:\d+/v1\?k=[A-Z2-7]+\n$`, out)
-	assert.NotContains(t, out, "upstream-token")
-	for want, args := range map[int][]string{127: {"--", "no-such-command-here"}, 126: {"--", t.TempDir()}, 143: {"--", "sh", "-c", "kill -TERM $$"}, 2: {"--env", "x", "--", "true"}, 0: {"--", "true"}} {
-		out, status = runProcess(t, append(source, args...)...)
-		assert.Equal(t, want, status, "%v: %s", args, out)
-	}
-	_, status = runProcess(t, "exec", "--", "true")
-	assert.Equal(t, exitUsage, status, "without a source")
-}
-
-// P13, in part: curl and Python, through the proxy, while tokens are revoked.
-func TestExecForeignClients(t *testing.T) {
-	for name, script := range map[string]string{
-		"curl":    `for i in 1 2 3 4 5 6 7 8; do curl -sS -f -H "Authorization: Bearer $OPENAI_API_KEY" -d "n=$i" "$OPENAI_BASE_URL/chat" || exit 1; echo; done`,
-		"python3": "exec python3 -c 'import os,urllib.request\nfor i in range(8):\n    r=urllib.request.Request(os.environ[\"OPENAI_BASE_URL\"]+\"/chat\",data=b\"n=%d\"%i,headers={\"Authorization\":\"Bearer \"+os.environ[\"OPENAI_API_KEY\"]})\n    print(urllib.request.urlopen(r).read().decode())\n'",
-	} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := exec.LookPath(name); err != nil {
-				t.Skipf("%s is not installed", name)
-			}
-			u := newUpstream(t)
-			var n atomic.Int64
-			u.answers(func(w http.ResponseWriter, r *http.Request) {
-				body, _ := io.ReadAll(r.Body)
-				_, _ = fmt.Fprintf(w, "got %s", body)
-				if n.Add(1)%2 == 0 {
-					u.rotate()
-				}
-			})
-			out, status := runProcess(t, "exec", "--source", "file:"+u.file, "--to", u.URL+"/v1", "--", "sh", "-c", script)
-			assert.Zero(t, status, out)
-			assert.Equal(t, 8, strings.Count(out, "got n="), out)
-		})
-	}
-}
-
 // 64 connections for a minute, and a revocation every 5 s: no request fails.
 func TestProxyUnderLoad(t *testing.T) {
 	revocations := 11
@@ -660,67 +432,7 @@ func TestProxyUnderLoad(t *testing.T) {
 	assert.NotZero(t, served.Load())
 }
 
-// A configuration that others may write is refused; a mistake names what is right.
-func TestConfig(t *testing.T) {
-	dir := t.TempDir()
-	name := filepath.Join(dir, "config.toml")
-	write := func(text string, mode os.FileMode) {
-		t.Helper()
-		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
-		require.NoError(t, os.Chmod(name, mode))
-	}
-	token := filepath.Join(dir, "token")
-	require.NoError(t, os.WriteFile(token, []byte("the-token"), 0o600))
-	good := fmt.Sprintf("[profile.gateway]\nurl = \"https://api.example.com\"\nsource = \"file:%s\"\n", token)
-	for _, tt := range []struct {
-		text string
-		mode os.FileMode
-		args []string
-		want string
-	}{
-		{good, 0o622, nil, "may be written by others"},
-		{strings.Replace(good, "url", "ulr", 1), 0o600, nil, "did you mean url?"},
-		{strings.Replace(good, "file:", "fil:", 1), 0o600, nil, "did you mean file?"},
-		{strings.Replace(good, "https", "http", 1), 0o600, nil, "over https only"},
-		{good, 0o600, []string{"-p", "gatewya"}, `no profile "gatewya": did you mean gateway?`},
-		{good + "[profile.gateway.oauth]\n", 0o600, nil, "both a source and an oauth"},
-		{"[profile.gateway]\nurl = \"https://x.example.com\"\n", 0o600, nil, "neither a source"},
-		{"[profile.gateway]\nsource = \"env:X\"\n", 0o600, nil, "no url"},
-		{"nonsense", 0o600, nil, "config.toml"},
-		{strings.Replace(good, "file:"+token, "env:NOT_SET_ANYWHERE", 1), 0o600, nil, "NOT_SET_ANYWHERE: it is not set"},
-	} {
-		write(tt.text, tt.mode)
-		args := append([]string{"token", "--config", name}, tt.args...)
-		if tt.args == nil {
-			args = append(args, "-p", "gateway")
-		}
-		_, errs, status := run(t, "", args...)
-		assert.Equal(t, exitUsage, status, tt.text)
-		assert.Contains(t, errs, tt.want)
-		assert.NotContains(t, errs, "the-token")
-	}
-	env := filepath.Join(dir, ".env")
-	require.NoError(t, os.WriteFile(env, []byte("OPENAI_KEY=secret-of-another\n"), 0o600))
-	_, errs, status := run(t, "", "token", "--lang", "en", "--source", "dotenv:"+env+"#OPENAI_API_KEY")
-	assert.Equal(t, exitLater, status)
-	assert.Equal(t, "reauth: there is no token now: try again later: file "+env+": it has no OPENAI_API_KEY\n", errs)
-
-	write(good, 0o600)
-	out, _, status := run(t, "", "token", "--config", name, "-p", "gateway")
-	assert.Zero(t, status)
-	assert.Equal(t, "the-token\n", out)
-	out, _, _ = run(t, "", "token", "--config", name, "-p", "gateway", "-o", "kubernetes")
-	var cred map[string]any
-	require.NoError(t, json.Unmarshal([]byte(out), &cred))
-	assert.Equal(t, "ExecCredential", cred["kind"])
-	_, _, status = run(t, "", "token", "--config", name, "-p", "gateway", "--renew")
-	assert.Equal(t, exitLater, status, "the file has no other")
-	_, errs, status = run(t, "", "token", "--config", filepath.Join(dir, "none.toml"), "-p", "x")
-	assert.Equal(t, exitUsage, status)
-	assert.Contains(t, errs, "there is no configuration")
-}
-
-// P8: the handshake of a WebSocket is sent again with a new token, and then bytes go both
+// The handshake of a WebSocket is sent again with a new token, and then bytes go both
 // ways.
 func TestProxyWebSocket(t *testing.T) {
 	u := newUpstream(t)
@@ -755,7 +467,7 @@ func TestProxyWebSocket(t *testing.T) {
 	}
 }
 
-// P10: a login that has ended is not presented again, and a new one is noticed by a
+// A login that has ended is not presented again, and a new one is noticed by a
 // running proxy within a second.
 func TestProxyNoticesANewLogin(t *testing.T) {
 	issuer := reauthtest.NewIssuer()
@@ -786,7 +498,7 @@ func TestProxyNoticesANewLogin(t *testing.T) {
 	assert.Less(t, time.Since(loggedIn), 2*time.Second)
 }
 
-// P8: an upload is sent again as it was.
+// An upload is sent again as it was.
 func TestProxyUploads(t *testing.T) {
 	u := newUpstream(t)
 	x := startProxy(t, u, "")
@@ -803,41 +515,4 @@ func TestProxyUploads(t *testing.T) {
 		assert.Equal(t, 200, resp.StatusCode, size)
 		assert.Equal(t, fmt.Sprintf("%d %x", len(body), sha256.Sum256([]byte(body))), got)
 	}
-}
-
-// P12: SIGTERM is passed on, SIGINT is the child's own; 125 if reauth itself fails.
-func TestExecSignals(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no signals")
-	}
-	u := newUpstream(t)
-	for name, tt := range map[string]struct {
-		signal os.Signal
-		script string
-		want   int
-	}{
-		"SIGTERM": {syscall.SIGTERM, "trap 'kill $!; exit 9' TERM; sleep 60 & echo ready; wait", 9},
-		"SIGINT":  {os.Interrupt, "echo ready; read line; exit 7", 7},
-	} {
-		t.Run(name, func(t *testing.T) {
-			cmd := exec.Command(os.Args[0], "exec", "--source", "file:"+u.file, "--to", u.URL, "--", "sh", "-c", tt.script)
-			cmd.Env = append(os.Environ(), "REAUTH_TEST_MAIN=1")
-			in, err := cmd.StdinPipe()
-			require.NoError(t, err)
-			out, err := cmd.StdoutPipe()
-			require.NoError(t, err)
-			require.NoError(t, cmd.Start())
-			_, err = bufio.NewReader(out).ReadString('\n')
-			require.NoError(t, err)
-			require.NoError(t, cmd.Process.Signal(tt.signal))
-			_, _ = io.WriteString(in, "go on\n") // an interrupt has not disturbed it
-			_ = cmd.Wait()
-			assert.Equal(t, tt.want, cmd.ProcessState.ExitCode())
-		})
-	}
-
-	config := filepath.Join(t.TempDir(), "config.toml")
-	require.NoError(t, os.WriteFile(config, []byte("[profile.down]\nurl = \"https://api.example.com\"\n[profile.down.oauth]\nissuer = \"http://127.0.0.1:1\"\nclient_id = \"x\"\ngrant = \"browser\"\n"), 0o600))
-	out, status := runProcess(t, "exec", "-p", "down", "--config", config, "--", "true")
-	assert.Equal(t, exitExecFailed, status, out)
 }

@@ -39,7 +39,7 @@ for (let i = 0; i < 55; i++) {
 console.log(JSON.stringify({ calls, chunks }));
 `
 
-// P13: 220 calls of the npm packages, plain and streams, while tokens are revoked.
+// 220 calls of the npm packages, plain and streams, while tokens are revoked.
 func TestExecSDKsOfNode(t *testing.T) {
 	for _, tool := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(tool); err != nil {
