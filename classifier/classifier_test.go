@@ -26,6 +26,9 @@ func providers() map[string]reauth.Classifier {
 	return map[string]reauth.Classifier{
 		"AWS":           classifier.AWS(),
 		"Vault":         classifier.Vault(),
+		"Consul":        classifier.Consul(),
+		"GRPC":          classifier.GRPC(),
+		"NewAPI":        classifier.NewAPI(),
 		"FacebookGraph": classifier.FacebookGraph(),
 		"Salesforce":    classifier.Salesforce(),
 		"Slack":         classifier.Slack(),
@@ -103,8 +106,11 @@ func corpus(t testing.TB) []corpusRow {
 
 // of returns the name of the Classifier that is for a row, by its provider.
 func (r corpusRow) of() string {
+	if r.Provider == "new-api" { // not one behind another server
+		return "NewAPI"
+	}
 	for _, p := range [][2]string{
-		{"AWS", "AWS"}, {"Amazon API Gateway", "AWS"}, {"Vault", "Vault"}, {"Facebook", "FacebookGraph"}, {"Meta", "FacebookGraph"},
+		{"AWS", "AWS"}, {"Amazon API Gateway", "AWS"}, {"Vault", "Vault"}, {"Consul", "Consul"}, {"gRPC over", "GRPC"}, {"Facebook", "FacebookGraph"}, {"Meta", "FacebookGraph"},
 		{"Salesforce", "Salesforce"}, {"Slack", "Slack"}, {"WeC", "WeChat"}, {"Feishu", "Feishu"}, {"apollo", "GraphQL"}, {"Hasura", "GraphQL"},
 	} {
 		if strings.Contains(r.Provider, p[0]) {
@@ -133,8 +139,8 @@ func TestCorpusOfEachProvider(t *testing.T) {
 			assert.Equal(t, r.Status, rej.StatusCode, r.ID)
 		}
 	}
-	assert.Subset(t, []string{"AWS", "Salesforce", "Slack", "WeChat", "Feishu", "GraphQL"}, keys(rows))
-	assert.GreaterOrEqual(t, len(rows), 6)
+	assert.Subset(t, []string{"AWS", "Consul", "GRPC", "NewAPI", "Salesforce", "Slack", "WeChat", "Feishu", "GraphQL"}, keys(rows))
+	assert.GreaterOrEqual(t, len(rows), 9)
 }
 
 func keys(m map[string]int) (all []string) {
@@ -158,6 +164,7 @@ func TestNoOtherServersErrorIsTakenForTheProviders(t *testing.T) {
 }
 
 func TestWhatEachProviderSays(t *testing.T) {
+	const consulText = "Content-Type text/plain; charset=utf-8"
 	const graph = `{"error":{"message":"Error validating access token","type":"OAuthException","code":190,"error_subcode":%d,"fbtrace_id":"EJplcsCHuLu"}}`
 	soap := func(fault string) string {
 		return `<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:sf="urn:fault.partner.soap.sforce.com"><soapenv:Body><soapenv:Fault><faultcode>sf:` + fault + `</faultcode><faultstring>x</faultstring></soapenv:Fault></soapenv:Body></soapenv:Envelope>`
@@ -191,6 +198,37 @@ func TestWhatEachProviderSays(t *testing.T) {
 		{"Vault", 403, `permission denied`, "Content-Type text/plain", "", ""},
 		{"Vault", 400, `{"errors":["permission denied"]}`, "", "", ""},
 
+		{"Consul", 403, "ACL not found", consulText, reauth.ReasonInvalidToken, ""},
+		{"Consul", 403, "token does not exist: ACL not found", consulText, reauth.ReasonInvalidToken, ""},
+		{"Consul", 403, "rpc error making call: ACL not found\n", consulText, reauth.ReasonInvalidToken, ""},
+		{"Consul", 403, "rpc error making call: rpc error making call: token does not exist: ACL not found", consulText, reauth.ReasonInvalidToken, ""},
+		{"Consul", 403, "Permission denied: anonymous token lacks permission 'agent:read' on \"a\". The anonymous token is used implicitly when a request does not specify a token.", consulText, reauth.ReasonMissing, ""},
+		{"Consul", 403, "Permission denied: token with AccessorID '0b5bd4cb-cc6c-34c1-3d03-e9f6d2a31c4c' lacks permission 'key:read' on \"ACL not found\"", consulText, "", ""},
+		{"Consul", 403, "rpc error making call: Permission denied", consulText, "", ""},
+		{"Consul", 403, "Permission denied", consulText, "", ""},
+		{"Consul", 403, "Requested token does not exist: ACL not found", consulText, "", ""},
+		{"Consul", 403, "rpc error making call: Requested policy does not exist: ACL not found", consulText, "", ""},
+		{"Consul", 403, "rpc error making call: ", consulText, "", ""},
+		{"Consul", 403, `{"errors":["ACL not found"]}`, "", "", ""},
+		{"Consul", 401, "ACL support disabled", consulText, reauth.ReasonOther, ""},
+		{"Consul", 401, "ACL not found", consulText, "", ""},
+		{"Consul", 500, "ACL not found", consulText, "", ""},
+		{"Consul", 200, "ACL not found", consulText, "", ""},
+
+		{"NewAPI", 200, `{"message":"无权进行此操作，access token 无效","success":false}`, "", reauth.ReasonInvalidToken, ""},
+		{"NewAPI", 200, `{"message":"無權進行此操作，access token 無效","success":false}`, "", reauth.ReasonInvalidToken, ""},
+		{"NewAPI", 200, `{"message":"Unauthorized, invalid access token","success":false}`, "", reauth.ReasonInvalidToken, ""},
+		{"NewAPI", 200, `{"message":"用户已被封禁","success":false}`, "", reauth.ReasonDenied, ""},
+		{"NewAPI", 200, `{"message":"无权进行此操作，access token 无效","success":true}`, "", "", ""},
+		{"NewAPI", 200, `{"message":"无权进行此操作，access token 无效"}`, "", "", ""},
+		{"NewAPI", 200, `{"message":"无权进行此操作，access token 无效","success":"false"}`, "", "", ""},
+		{"NewAPI", 200, `{"data":{"message":"无权进行此操作，access token 无效","success":false},"success":false}`, "", "", ""},
+		{"NewAPI", 200, `{"message":"无权进行此操作，权限不足","success":false}`, "", "", ""},
+		{"NewAPI", 200, `{"message":"status_code=401, Unauthorized, invalid access token","success":false,"time":0.3}`, "", "", ""},
+		{"NewAPI", 200, `{"data":[],"message":"","success":true}`, "", "", ""},
+		{"NewAPI", 401, `{"message":"无权进行此操作，未登录且未提供 access token","success":false}`, "", "", ""},
+		{"NewAPI", 403, `{"message":"无权进行此操作，access token 无效","success":false}`, "", "", ""},
+
 		{"FacebookGraph", 400, `{"error":{"type":"OAuthException","code":190,"message":"Malformed access token"}}`, "", reauth.ReasonInvalidToken, "190"},
 		{"FacebookGraph", 400, fmt.Sprintf(graph, 463), "", reauth.ReasonExpired, "190"},
 		{"FacebookGraph", 401, fmt.Sprintf(graph, 467), "", reauth.ReasonInvalidToken, "190"},
@@ -218,6 +256,7 @@ func TestWhatEachProviderSays(t *testing.T) {
 		{"Slack", 200, `{"ok":false,"error":"missing_scope"}`, "", "", ""},
 		{"Slack", 200, `{"ok":true,"error":"token_expired"}`, "", "", ""},
 		{"Slack", 200, `{"error":"token_expired"}`, "", "", ""},
+		{"Slack", 200, `{"ok":"true","error":"token_expired"}`, "", "", ""},
 		{"Slack", 500, `{"ok":false,"error":"token_expired"}`, "", "", ""},
 
 		{"WeChat", 200, `{"errcode":"42001","errmsg":"access_token expired"}`, "", reauth.ReasonExpired, "42001"},
@@ -288,6 +327,9 @@ func TestSuccessThatMentionsTokensIsNeverARejection(t *testing.T) {
 		`[{"ok":false,"error":"token_expired"}]`,
 		`"token_expired"`, `null`, `42001`, `[]`, `{}`, ``, ` `,
 		`{"ok":false,"error":"token_expired"`,
+		`{"success":true,"message":"Unauthorized, invalid access token","data":{"code":40101}}`,
+		`{"success":false,"message":"Unauthorized, invalid access token`,
+		`{"code":40101`, `{"code":40101}{"code":0}`, `{"Code":40101,"code":[40101]}`, `{"code":"40101 "}`, `40101`,
 		`{"ok":false,"error":"token_expired"}{"ok":true}`,
 		`{"ok":"false","error":["token_expired"]}`,
 		`{"errcode":{"42001":42001},"code":[99991663],"errors":{"extensions":{"code":"UNAUTHENTICATED"}}}`,
@@ -307,7 +349,7 @@ func TestSuccessThatMentionsTokensIsNeverARejection(t *testing.T) {
 
 // everything joins all of them, as nobody would.
 func everything() reauth.Classifier {
-	all := []reauth.Classifier{classifier.Statuses(200, 302, 400, 403, 422, 500), nil}
+	all := []reauth.Classifier{classifier.Statuses(200, 302, 400, 403, 422, 500), classifier.JSON("/code", map[string]reauth.Reason{"40101": reauth.ReasonExpired}), nil}
 	for _, c := range providers() {
 		all = append(all, c)
 	}
@@ -315,7 +357,7 @@ func everything() reauth.Classifier {
 }
 
 func TestBodyThatMayBeAStreamIsNeverRead(t *testing.T) {
-	const body = `{"ok":false,"error":"token_expired","errcode":42001,"code":99991663,"errors":[{"extensions":{"code":"UNAUTHENTICATED"}}]}`
+	const body = `{"ok":false,"error":"token_expired","errcode":42001,"code":40101,"success":false,"message":"Unauthorized, invalid access token","errors":[{"extensions":{"code":"UNAUTHENTICATED"}}]}`
 	type change func(*http.Response)
 	contentType := func(s string) change { return func(r *http.Response) { r.Header.Set("Content-Type", s) } }
 	for name, c := range map[string]change{

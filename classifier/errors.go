@@ -146,6 +146,48 @@ func Vault() reauth.Classifier {
 	})
 }
 
+// Consul returns a Classifier for HashiCorp Consul, which answers 403 in plain text:
+//
+//	ACL not found, token does not exist: ACL not found   invalid_token: it is unknown, was
+//	                                                     deleted or has expired
+//	Permission denied: anonymous token lacks …           missing
+//
+// "rpc error making call:" may stand before each. Any other "Permission denied" is about
+// the policies of the token, and no rejection. "Requested token does not exist: ACL not
+// found" is about another token, and no rejection. An older Consul says "ACL not found" of
+// another token as well: such a request costs a refresh, and the Credential paces these. A
+// 401 "ACL support disabled" is other: it is not about the token.
+//
+// Consul takes the token from Authorization, where a Transport puts it, or from
+// X-Consul-Token.
+//
+// Sources: acl/errors.go and agent/http.go of https://github.com/hashicorp/consul, and
+// https://github.com/hashicorp/consul/issues/8428.
+func Consul() reauth.Classifier {
+	return reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
+		if resp.StatusCode != http.StatusForbidden && resp.StatusCode != http.StatusUnauthorized {
+			return reauth.Rejection{}
+		}
+		message := strings.TrimSpace(string(text(resp, body)))
+		for rest, found := message, true; found; { // each server on its way adds one
+			message = rest
+			rest, found = strings.CutPrefix(message, "rpc error making call: ")
+		}
+		var reason reauth.Reason
+		switch {
+		case resp.StatusCode == http.StatusUnauthorized:
+			if message == "ACL support disabled" {
+				reason = reauth.ReasonOther
+			}
+		case message == "ACL not found", message == "token does not exist: ACL not found":
+			reason = reauth.ReasonInvalidToken
+		case strings.HasPrefix(message, "Permission denied: anonymous token "):
+			reason = reauth.ReasonMissing
+		}
+		return rejected(resp, body, reason, "")
+	})
+}
+
 // FacebookGraph returns a Classifier for the Graph APIs of Meta (Facebook,
 // Instagram, WhatsApp, Marketing): a 400 or 401 with an OAuthException of code 190
 // (or 102). The error_subcode says more:

@@ -80,3 +80,60 @@ func ExampleStatuses() {
 	// "expired"
 	// ""
 }
+
+// say prints what a Classifier makes of a response.
+func say(c reauth.Classifier, status int, contentType, body string) {
+	resp := &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {contentType}}, ContentLength: int64(len(body))}
+	rej := c.Classify(resp, func() []byte { return []byte(body) })
+	fmt.Printf("%q %t\n", rej.Reason, rej.Reason.Refreshable())
+}
+
+func ExampleConsul() {
+	c := classifier.Chain(classifier.Consul(), reauth.DefaultClassifier())
+	say(c, 403, "text/plain", `ACL not found`)
+	say(c, 403, "text/plain", `Permission denied: token with AccessorID 'b78d37c7-0ca7-5f4d-99ee-6d9975ce4586' lacks permission 'key:read' on "foo"`)
+	// Output:
+	// "invalid_token" true
+	// "" false
+}
+
+func ExampleNewAPI() {
+	c := classifier.Chain(classifier.NewAPI(), reauth.DefaultClassifier())
+	say(c, 200, "application/json", `{"message":"无权进行此操作，access token 无效","success":false}`)
+	say(c, 200, "application/json", `{"message":"用户已被封禁","success":false}`)
+	say(c, 200, "application/json", `{"message":"","success":true}`)
+	// Output:
+	// "invalid_token" true
+	// "denied" false
+	// "" false
+}
+
+func ExampleGRPC() {
+	c := classifier.Chain(classifier.GRPC(), reauth.DefaultClassifier())
+	resp := &http.Response{StatusCode: 200, Header: http.Header{
+		"Content-Type": {"application/grpc"},
+		"Grpc-Status":  {"16"},
+		"Grpc-Message": {"token%20is%20expired"},
+	}}
+	rej := c.Classify(resp, func() []byte { return nil })
+	fmt.Println(rej.Reason, rej.Code, rej.Message)
+	// Output:
+	// expired 16 token is expired
+}
+
+func ExampleJSON() {
+	c := classifier.Chain(
+		classifier.JSON("/code", map[string]reauth.Reason{
+			"40101": reauth.ReasonExpired,
+			"40103": reauth.ReasonDenied,
+		}),
+		reauth.DefaultClassifier(),
+	)
+	say(c, 200, "application/json", `{"code":40101,"msg":"token expired"}`)
+	say(c, 200, "application/json", `{"code":"40103","msg":"not from this network"}`)
+	say(c, 200, "application/json", `{"code":0,"data":{"code":40101}}`)
+	// Output:
+	// "expired" true
+	// "denied" false
+	// "" false
+}

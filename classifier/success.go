@@ -34,10 +34,10 @@ func Slack() reauth.Classifier {
 	}
 	return reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
 		var e struct {
-			OK    *bool  `json:"ok"`
-			Error scalar `json:"error"`
+			OK    json.RawMessage `json:"ok"`
+			Error scalar          `json:"error"`
 		}
-		if resp.StatusCode != http.StatusOK || !isDocument(resp) || !decode(resp, body, &e) || e.OK == nil || *e.OK {
+		if resp.StatusCode != http.StatusOK || !isDocument(resp) || !decode(resp, body, &e) || string(e.OK) != "false" {
 			return reauth.Rejection{}
 		}
 		return rejected(resp, body, reasons[e.Error], string(e.Error))
@@ -126,6 +126,47 @@ func Feishu() reauth.Classifier {
 			return reauth.Rejection{}
 		}
 		return rejected(resp, body, reasons[e.Code], string(e.Code))
+	})
+}
+
+// NewAPI returns a Classifier for the management API of new-api and one-api, such as
+// /api/user/self. It answers 200 and {"success":false,"message":…} to an access token that
+// it does not know:
+//
+//	无权进行此操作，access token 无效   invalid_token
+//	用户已被封禁                      denied: the user is banned
+//
+// The words are known in simplified and traditional characters and in English
+// ("Unauthorized, invalid access token"). The message must have no others: if a test of a
+// channel fails, such a 200 repeats the words of the upstream. Other messages are no
+// rejections.
+//
+// A newer new-api answers 401 with a code such as AUTH_TOKEN_EXPIRED.
+// reauth.DefaultClassifier understands that, and the errors of the gateway for a key
+// (sk-…).
+//
+// A 200 whose length is not known is read only if it was compressed; see [GraphQL].
+//
+// Sources: middleware/auth.go and i18n/locales of https://github.com/QuantumNous/new-api, and
+// middleware/auth.go of https://github.com/songquanpeng/one-api.
+func NewAPI() reauth.Classifier {
+	reasons := map[string]reauth.Reason{
+		"无权进行此操作，access token 无效":            reauth.ReasonInvalidToken,
+		"無權進行此操作，access token 無效":            reauth.ReasonInvalidToken,
+		"unauthorized, invalid access token": reauth.ReasonInvalidToken,
+		"用户已被封禁":                             reauth.ReasonDenied,
+		"使用者已被封禁":                            reauth.ReasonDenied,
+		"user has been banned":               reauth.ReasonDenied,
+	}
+	return reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
+		var e struct {
+			Success json.RawMessage `json:"success"`
+			Message scalar          `json:"message"`
+		}
+		if resp.StatusCode != http.StatusOK || !isDocument(resp) || !decode(resp, body, &e) || string(e.Success) != "false" {
+			return reauth.Rejection{}
+		}
+		return rejected(resp, body, reasons[strings.ToLower(strings.TrimSpace(string(e.Message)))], "")
 	})
 }
 

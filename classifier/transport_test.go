@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -135,4 +137,112 @@ func TestStreamIsNeverHeldUp(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Each rejects the first token as its server does. The request is sent once more, with its
+// body, and the caller gets the response to that.
+func TestRejectedRequestIsSentExactlyOnceMore(t *testing.T) {
+	byCode := classifier.JSON("/error/code", map[string]reauth.Reason{"40101": reauth.ReasonExpired})
+	for _, tt := range []struct {
+		name        string
+		classifier  reauth.Classifier
+		status      int
+		contentType string
+		rejection   string
+		header      []string
+	}{
+		{"Consul", classifier.Consul(), 403, "text/plain; charset=utf-8", "ACL not found", nil},
+		{"NewAPI", classifier.NewAPI(), 200, "application/json; charset=utf-8", `{"message":"无权进行此操作，access token 无效","success":false}`, nil},
+		{"JSON, number", byCode, 200, "application/json", `{"error":{"code":40101}}`, nil},
+		{"JSON, string", byCode, 200, "application/json", `{"error":{"code":"40101"}}`, nil},
+		{"JSON, error", byCode, 500, "application/json", `{"error":{"code":40101}}`, nil},
+		{"GRPC", classifier.GRPC(), 200, "application/grpc", "", []string{"Grpc-Status", "16", "Grpc-Message", "token%20is%20expired"}},
+	} {
+		for protocol, http2 := range map[string]bool{"HTTP/1": false, "HTTP/2": true} {
+			t.Run(tt.name+" "+protocol, func(t *testing.T) {
+				var sends atomic.Int32
+				srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					sends.Add(1)
+					in, _ := io.ReadAll(r.Body)
+					w.Header().Set("Content-Type", tt.contentType)
+					if r.Header.Get("Authorization") == "Bearer fresh-token-2" {
+						_, _ = w.Write(in)
+						return
+					}
+					for i := 0; i < len(tt.header); i += 2 {
+						w.Header().Set(tt.header[i], tt.header[i+1])
+					}
+					w.WriteHeader(tt.status)
+					_, _ = io.WriteString(w, tt.rejection)
+				}))
+				srv.EnableHTTP2 = http2
+				srv.StartTLS()
+				defer srv.Close()
+				c, refreshes := client(t, classifier.Chain(tt.classifier, reauth.DefaultClassifier()))
+				c.Transport.(*reauth.Transport).Base = srv.Client().Transport
+				for range 3 {
+					resp, err := c.Post(srv.URL, "text/plain", strings.NewReader("what was sent"))
+					require.NoError(t, err)
+					body, err := io.ReadAll(resp.Body)
+					require.NoError(t, err)
+					require.NoError(t, resp.Body.Close())
+					assert.Equal(t, "what was sent", string(body))
+				}
+				assert.EqualValues(t, 1, refreshes.Load())
+				assert.EqualValues(t, 4, sends.Load(), "one was sent twice")
+			})
+		}
+	}
+}
+
+// A status in the trailers comes after the body, which is the caller's.
+func TestStatusInTheTrailersReachesTheCaller(t *testing.T) {
+	var sends atomic.Int32
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		sends.Add(1)
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Trailer", "Grpc-Status")
+		_, _ = io.WriteString(w, "a message")
+		_ = http.NewResponseController(w).Flush()
+		w.Header().Set("Grpc-Status", "16")
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	c, refreshes := client(t, classifier.Chain(classifier.GRPC(), nil))
+	c.Transport.(*reauth.Transport).Base = srv.Client().Transport
+	resp, err := c.Get(srv.URL)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Equal(t, "a message", string(body))
+	assert.Equal(t, "16", resp.Trailer.Get("Grpc-Status"))
+	assert.Zero(t, refreshes.Load())
+	assert.EqualValues(t, 1, sends.Load())
+}
+
+// A body that is too large to be looked at, or is not what was looked for, is the caller's
+// from its first byte.
+func TestSuccessReachesTheCallerWhole(t *testing.T) {
+	c, refreshes := client(t, everything())
+	for name, body := range map[string]string{
+		"small": `{"code":0,"success":true,"data":{"code":40101,"message":"Unauthorized, invalid access token"}}`,
+		"large": `{"code":40101,"success":false,"data":"` + strings.Repeat("x", 1<<20) + `"}`,
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+			_, _ = io.WriteString(w, body)
+		}))
+		defer srv.Close()
+		resp, err := c.Get(srv.URL)
+		require.NoError(t, err)
+		got, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.True(t, string(got) == body, name)
+		assert.EqualValues(t, len(body), resp.ContentLength, name)
+	}
+	assert.Zero(t, refreshes.Load())
 }

@@ -15,6 +15,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/classifier"
 	"github.com/reauth-go/reauth/reauthtest"
 )
 
@@ -145,6 +146,7 @@ var grpcRejection = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request
 func TestConnectCallsSurviveAnUnauthenticatedStatus(t *testing.T) {
 	t.Parallel()
 	grpcOnly, web := []connect.ClientOption{connect.WithGRPC()}, []connect.ClientOption{connect.WithGRPCWeb()}
+	grpcStatus := classifier.Chain(classifier.GRPC(), reauth.DefaultClassifier())
 	const unary, stream = 0, 1
 	for _, tt := range []struct {
 		name       string
@@ -157,11 +159,11 @@ func TestConnectCallsSurviveAnUnauthenticatedStatus(t *testing.T) {
 		{"Connect, unary", connectRejection, nil, unary, nil, true},
 		{"Connect, stream", connectRejection, nil, stream, nil, false}, // the error is the last message of a 200
 		{"gRPC, unary, default Classifier", grpcRejection, grpcOnly, unary, nil, false},
-		{"gRPC, unary", grpcRejection, grpcOnly, unary, reauth.ClassifierFunc(grpcRejections), true},
-		{"gRPC, stream", grpcRejection, grpcOnly, stream, reauth.ClassifierFunc(grpcRejections), true},
-		{"gRPC, unary, status in the trailer", connectRejection, grpcOnly, unary, reauth.ClassifierFunc(grpcRejections), false},
-		{"gRPC-Web, unary", connectRejection, web, unary, reauth.ClassifierFunc(grpcRejections), true},
-		{"gRPC-Web, stream", connectRejection, web, stream, reauth.ClassifierFunc(grpcRejections), true},
+		{"gRPC, unary", grpcRejection, grpcOnly, unary, grpcStatus, true},
+		{"gRPC, stream", grpcRejection, grpcOnly, stream, grpcStatus, true},
+		{"gRPC, unary, status in the trailer", connectRejection, grpcOnly, unary, grpcStatus, false},
+		{"gRPC-Web, unary", connectRejection, web, unary, grpcStatus, true},
+		{"gRPC-Web, stream", connectRejection, web, stream, grpcStatus, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -194,15 +196,6 @@ func TestConnectCallsSurviveAnUnauthenticatedStatus(t *testing.T) {
 			assert.Equal(t, 3, rig.issuer.Refreshes())
 		})
 	}
-}
-
-// grpcRejections is the Classifier for gRPC over a Transport, as connect speaks it.
-func grpcRejections(resp *http.Response, body func() []byte) reauth.Rejection {
-	const unauthenticated = "16"
-	if resp.StatusCode == http.StatusOK && resp.Header.Get("Grpc-Status") == unauthenticated {
-		return reauth.Rejection{Reason: reauth.ReasonInvalidToken}
-	}
-	return reauth.DefaultClassifier().Classify(resp, body)
 }
 
 // A stream of both directions is repeated while what was sent fits into

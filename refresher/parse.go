@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/internal/jsonpointer"
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
@@ -200,8 +201,6 @@ func moment(raw json.RawMessage) (time.Time, bool) {
 	return time.Unix(int64(n), 0), true
 }
 
-var unescape = strings.NewReplacer("~1", "/", "~0", "~")
-
 // pointed returns the token at a JSON pointer (RFC 6901): a string, or an object
 // with the members of a token.
 func pointed(data []byte, pointer string, at time.Time) (reauth.Token, error) {
@@ -213,11 +212,11 @@ func pointed(data []byte, pointer string, at time.Time) (reauth.Token, error) {
 		return reauth.Token{}, errors.New("it is not valid JSON")
 	}
 	var holder object
-	for _, name := range strings.Split(pointer, "/")[1:] {
+	for _, name := range jsonpointer.Names(pointer) {
 		var ok bool
 		holder = nil
 		_ = json.Unmarshal(raw, &holder)
-		if raw, ok = member(raw, unescape.Replace(name)); !ok {
+		if raw, ok = jsonpointer.Member(raw, name); !ok {
 			return reauth.Token{}, fmt.Errorf("it has nothing at %q", pointer)
 		}
 	}
@@ -230,19 +229,4 @@ func pointed(data []byte, pointer string, at time.Time) (reauth.Token, error) {
 		tok.Expiry = holder.expiry(at) // beside it, as AWS has it
 	}
 	return tok, err
-}
-
-// member returns what an object or an array has by that name.
-func member(raw json.RawMessage, name string) (json.RawMessage, bool) {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(raw, &object) == nil {
-		found, ok := object[name]
-		return found, ok
-	}
-	var array []json.RawMessage
-	i, err := strconv.Atoi(name)
-	if err != nil || strconv.Itoa(i) != name || json.Unmarshal(raw, &array) != nil || i < 0 || i >= len(array) {
-		return nil, false
-	}
-	return array[i], true
 }
