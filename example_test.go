@@ -381,21 +381,21 @@ func ExampleCredential_Refresh() {
 	// <nil>
 }
 
-// Consul answers 403 to a token that it does not know, and says so in plain text.
+// A gateway responds with 403 to a token that it does not know, and says so in plain text.
 func ExampleClassifierFunc() {
-	consul := reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
-		if resp.StatusCode == http.StatusForbidden && bytes.Contains(body(), []byte("ACL not found")) {
+	gateway := reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {
+		if resp.StatusCode == http.StatusForbidden && bytes.Contains(body(), []byte("unknown session")) {
 			return reauth.Rejection{Reason: reauth.ReasonInvalidToken}
 		}
 		return reauth.Rejection{}
 	})
 	rt := &reauth.Transport{
 		Credential: &reauth.Credential{Refresher: reauth.RefresherFunc(login)},
-		Header:     "X-Consul-Token",
-		Classifier: consul,
+		Header:     "X-Gateway-Token",
+		Classifier: gateway,
 	}
 
-	for _, body := range []string{"ACL not found", "Permission denied"} {
+	for _, body := range []string{"unknown session", "Permission denied"} {
 		rej := rt.Classifier.Classify(&http.Response{StatusCode: http.StatusForbidden}, func() []byte { return []byte(body) })
 		fmt.Printf("%q %t\n", rej.Reason, rej.Reason.Refreshable())
 	}
