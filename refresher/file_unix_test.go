@@ -167,7 +167,7 @@ func TestNoSwapOfAProjectedVolumeIsOverlooked(t *testing.T) {
 		now.Store("key-2")
 		status, o := localGet(t, rt)
 		require.Equal(t, http.StatusUnauthorized, status, "the server is ahead of the kubelet")
-		require.ErrorContains(t, o.Err, "see whether what writes the file is alive")
+		require.ErrorContains(t, o.Err, "check that the program that writes the file is running")
 
 		project("2", "key-2")
 		require.NoError(t, os.RemoveAll(filepath.Join(volume, "..2026_1")))
@@ -256,7 +256,7 @@ func TestDotEnvWaitsForAPipeWithinItsContext(t *testing.T) {
 		defer cancel()
 		_, err := refresher.DotEnv(path, "KEY").Refresh(ctx, reauth.Stale{})
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.ErrorContains(t, err, "nobody writes to this pipe")
+		assert.ErrorContains(t, err, "no process writes to this pipe")
 	})
 	// One who writes, and does not end.
 	w, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -16,10 +16,10 @@ import (
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
-// maxAnswer bounds what is read of a file, a program or a token endpoint.
+// maxAnswer bounds what is read from a file, a program or a token endpoint.
 const maxAnswer = 1 << 20
 
-// byteOrderMark is what some editors put in front of UTF-8.
+// byteOrderMark precedes the text in files of some editors.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
 var errTooLarge = errors.New("it is larger than 1 MiB, which no token is")
@@ -63,9 +63,9 @@ func gitCredential(text string) (object, bool) {
 	return lines, token && len(lines) > 1
 }
 
-// What the members of a token are called: by RFC 6749 §5.1 first, then as x/oauth2
-// (expiry), the Azure and AWS command lines (accessToken, expires_on, expiresAt)
-// and kubectl's plugins (token, expirationTimestamp) have them.
+// The names of the members of a token: those of RFC 6749 §5.1 first, then those of
+// x/oauth2 (expiry), of the Azure and AWS command lines (accessToken, expires_on,
+// expiresAt), and of kubectl plugins (token, expirationTimestamp).
 var (
 	accessMembers   = []string{"access_token", "accessToken", "token", "AccessToken"}
 	refreshMembers  = []string{"refresh_token", "refreshToken", "RefreshToken"}
@@ -139,7 +139,7 @@ func (o object) expiryAfter(at time.Time) time.Time {
 	return time.Time{}
 }
 
-// notJSON describes an error of encoding/json, which may repeat what it read.
+// notJSON replaces an error of encoding/json, which may contain what was read.
 func notJSON(err error) error {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
@@ -167,12 +167,12 @@ func number(raw json.RawMessage) (float64, bool) {
 	return n, (err == nil || errors.Is(err, strconv.ErrRange)) && !math.IsNaN(n)
 }
 
-// maxSeconds is a hundred years, past which a lifetime is as good as none.
+// maxSeconds bounds a lifetime: a hundred years.
 const maxSeconds = 100 * 365 * 24 * 60 * 60
 
-// seconds returns a lifetime such as expires_in. One that is missing, no number,
-// zero or negative is not known: issuers write 0 and -1 for a token that does not
-// expire, and the server's 401 tells of one that has.
+// seconds returns a lifetime such as expires_in. A lifetime that is missing, not a
+// number, zero or negative is not known: issuers write 0 and -1 for a token that does
+// not expire. If it does, the server responds with a 401.
 func seconds(raw json.RawMessage) (time.Duration, bool) {
 	n, ok := number(raw)
 	if !ok || n <= 0 {
@@ -227,12 +227,12 @@ func pointed(data []byte, pointer string, at time.Time) (reauth.Token, error) {
 	}
 	tok, err := fromText(strings.TrimSpace(value))
 	if err == nil && tok.Expiry.IsZero() {
-		tok.Expiry = holder.expiry(at) // beside it, as AWS has it
+		tok.Expiry = holder.expiry(at) // beside it, as in the output of AWS
 	}
 	return tok, err
 }
 
-// member returns what an object or an array has by that name.
+// member returns the member of an object or the element of an array with that name.
 func member(raw json.RawMessage, name string) (json.RawMessage, bool) {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(raw, &object) == nil {
