@@ -31,8 +31,8 @@ import (
 //	fetched for a rejection                            for 5 s
 //	the n-th in a row fetched for this origin          for 5, 10, 20, 40, 60 s
 //
-// An acceptance of the current token ends the row, as do five minutes without a
-// refresh for the origin. Set and Clear end all rows and remove the predecessor.
+// An acceptance of the current token ends the row. Five minutes without a refresh for
+// the origin end it too. Set and Clear end all rows and remove the predecessor.
 
 const (
 	defaultMinBackoff   = 250 * time.Millisecond

@@ -42,8 +42,7 @@ type chain struct {
 	rejected [][sha256.Size]byte // the latest rejected access tokens
 }
 
-// A known says what a link and a refresh token, of which the sum is kept, have to do
-// with each other.
+// A known relates a refresh token, whose sum is kept, to a link.
 type known struct {
 	sum     [sha256.Size]byte
 	link    int

@@ -252,7 +252,8 @@ func TestNoRefreshTokenIsMixedUpByAHundredCallers(t *testing.T) {
 	wg.Wait()
 }
 
-// What is dead for good is not sent each second because of the file beside it.
+// A refresh token that is no longer valid is not sent each second because of the file
+// beside it.
 func TestNoDeadGrantIsPresentedAsOftenAsAFileIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
