@@ -2,13 +2,14 @@ package reauth
 
 import "errors"
 
-// Advice says what to do about a request that was rejected and not recovered, or that
-// was sent without a token. The empty Advice is none. A program may act on it, and may
-// say it in other words, or another language, than those of Text.
+// An Advice says what to do about a request that was rejected and not recovered, or
+// that was sent without a token. If empty, there is nothing to do. A program may act on
+// an Advice. It may also present the Advice in its own words, or in another language,
+// in place of Text.
 type Advice string
 
 const (
-	AdviceSendAgain        Advice = "send_again"        // nothing is known to be wrong any more
+	AdviceSendAgain        Advice = "send_again"        // no problem is known to remain
 	AdviceResume           Advice = "resume"            // the server may have applied the request: send it again only if that does no harm
 	AdviceWait             Advice = "wait"              // send the request again later, as the server or the issuer asks
 	AdviceMoreTime         Advice = "more_time"         // give the request more time
@@ -29,7 +30,7 @@ const (
 	AdviceTellGateway      Advice = "tell_gateway"      // the gateway's own key was rejected
 	AdviceReadMessage      Advice = "read_message"      // the response is not about the token
 	AdviceRemoveCredential Advice = "remove_credential" // something else sets the credential of the request
-	AdviceListOrigin       Advice = "list_origin"       // the token is not for this origin, unless it is listed
+	AdviceListOrigin       Advice = "list_origin"       // Transport.Origins does not list the origin of the request
 	AdviceFinalURL         Advice = "final_url"         // request the URL that the redirect leads to
 	AdviceCheckHost        Advice = "check_host"        // the request's Host differs from its URL
 	AdviceNewClient        Advice = "new_client"        // the client was shut down
@@ -50,7 +51,7 @@ var adviceText = map[Advice]string{
 	AdviceCheckIssuer:      "the server rejects new tokens too: give both request ids to its support, and check that it expects tokens of this issuer, with this audience and scope",
 	AdviceCheckAudience:    "have the issuer make tokens for this server: it expects another audience, issuer or environment",
 	AdviceCheckRefresher:   "see why there was no new token; the next request tries again",
-	AdviceShareLogin:       "share one login, or give each process its own; or keep the token from the path that rejects every token",
+	AdviceShareLogin:       "share one login, or give each process its own; or do not send the token to the path that rejects every token",
 	AdviceOtherScheme:      "use the authentication scheme that the server asks for",
 	AdviceProveKey:         "the server asks for a proof of possession with its nonce, which bearer tokens do not have",
 	AdviceCheckSignature:   "check the signature of the request, and this machine's clock",
@@ -59,15 +60,15 @@ var adviceText = map[Advice]string{
 	AdviceAskOwner:         "ask the owner of the server to enable the account, the key or the address",
 	AdviceTellGateway:      "tell the owner of the gateway: its own key was rejected, and the token was not",
 	AdviceReadMessage:      "read the server's message: it is not about the token",
-	AdviceRemoveCredential: "remove what else sets a credential for the request",
+	AdviceRemoveCredential: "remove the other credential that is set for the request",
 	AdviceListOrigin:       "use the token for the servers that it was made for, or allow it for this one",
 	AdviceFinalURL:         "request the address that the redirect leads to",
-	AdviceCheckHost:        "make the Host of the request that of its URL",
+	AdviceCheckHost:        "set the Host of the request to that of its URL",
 	AdviceNewClient:        "use a client that was not shut down",
 }
 
-// Advice returns what to do about a rejection with this reason. For one that a new token
-// may resolve, and for the empty Reason, it is "".
+// Advice returns what to do about a rejection with this reason. It is "" for a Reason
+// that a new token may resolve, and for the empty Reason.
 func (r Reason) Advice() Advice { return reasonAdvice[r] }
 
 var reasonAdvice = map[Reason]Advice{
@@ -85,8 +86,8 @@ var reasonAdvice = map[Reason]Advice{
 	ReasonOther:             AdviceReadMessage,
 }
 
-// Advice returns what to do about n by itself. It is "" for NotRetriedReason and
-// NotRetriedWithheld, whose Reason or Withheld has it.
+// Advice returns what to do about n. It is "" for NotRetriedReason and
+// NotRetriedWithheld: see Reason.Advice and Withheld.Advice.
 func (n NotRetried) Advice() Advice { return notRetriedAdvice[n] }
 
 var notRetriedAdvice = map[NotRetried]Advice{
@@ -102,8 +103,8 @@ var notRetriedAdvice = map[NotRetried]Advice{
 	NotRetriedBodyFailed:   AdviceResend,
 }
 
-// Advice returns what to do so that the request carries the token; "" if it is meant to
-// carry none.
+// Advice returns what to do so that the request carries the token. It is "" if the
+// request is meant to carry none.
 func (w Withheld) Advice() Advice { return withheldAdvice[w] }
 
 var withheldAdvice = map[Withheld]Advice{
@@ -113,7 +114,7 @@ var withheldAdvice = map[Withheld]Advice{
 	WithheldOwnCredential: AdviceRemoveCredential,
 }
 
-// advise returns the Advice of the Outcome. What happened last comes first.
+// advise returns the Advice of the Outcome. The latest event takes precedence.
 func (o *Outcome) advise() Advice {
 	var failure *RefreshError
 	switch {

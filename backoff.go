@@ -10,9 +10,9 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// This file decides whether a rejection of the current token is followed by a
-// refresh, by a retry with the predecessor, or by neither. The first row that
-// applies decides. "Accepted" is what the origin of the request said of a token.
+// This file decides whether a rejection of the current token is followed by a refresh,
+// by a retry with the predecessor, or by neither. The first row that applies decides.
+// "Accepted" means accepted by the origin of the request.
 //
 //	the challenge asks for claims or scopes that       refresh, if the budget allows
 //	  the token was not fetched with
@@ -22,7 +22,7 @@ import (
 //	a refresh is in progress                           wait for it
 //	the token is not accepted, and too young           the predecessor if it was ever
 //	                                                     accepted, else NotRetriedTooYoung
-//	the budget is used up                              likewise, NotRetriedBudget
+//	the budget is used up                              the same, else NotRetriedBudget
 //	the Refresher failed, and its backoff lasts        NotRetriedNoToken
 //	otherwise                                          refresh
 //
@@ -31,8 +31,8 @@ import (
 //	fetched for a rejection                            for 5 s
 //	the n-th in a row fetched for this origin          for 5, 10, 20, 40, 60 s
 //
-// An acceptance of the current token ends the row, as do five minutes without a
-// refresh for the origin. Set and Clear end all rows and remove the predecessor.
+// An acceptance of the current token ends the row. Five minutes without a refresh for
+// the origin end it too. Set and Clear end all rows and remove the predecessor.
 
 const (
 	defaultMinBackoff   = 250 * time.Millisecond
@@ -112,13 +112,13 @@ func (c *Credential) limitLocked(why rejection, cur *tokenState, asks requiremen
 	return nil, false
 }
 
-// A failureBackoff keeps callers from a Refresher that has failed.
+// A failureBackoff prevents calls of a Refresher that has failed.
 type failureBackoff struct {
 	err       *RefreshError // of the latest refresh; nil after a success
 	until     time.Time
 	permanent bool // until Set or Clear
 	failures  int  // in a row
-	unwaited  bool // nobody waited for the refresh that failed
+	unwaited  bool // no caller waited for the refresh that failed
 }
 
 // backOffLocked begins the backoff after a failed refresh. The caller sets err.
@@ -144,8 +144,7 @@ func (c *Credential) backOffLocked(now time.Time, retryAfter time.Duration, perm
 	c.current.Store(&s)
 }
 
-// backoffAfter returns how long the Refresher is not called after so many failures
-// in a row.
+// backoffAfter returns how long to back off after so many failures in a row.
 func (c *Credential) backoffAfter(failures int) time.Duration {
 	least, most := c.MinBackoff, c.MaxBackoff
 	switch {
@@ -168,7 +167,7 @@ func (c *Credential) backoffAfter(failures int) time.Duration {
 		backoff.WithMultiplier(2),
 		backoff.WithRandomizationFactor(jitter),
 		backoff.WithMaxInterval(time.Duration(float64(most)/(1+jitter))),
-		backoff.WithMaxElapsedTime(0), // else NextBackOff says Stop after 15 minutes
+		backoff.WithMaxElapsedTime(0), // else NextBackOff returns Stop after 15 minutes
 	)
 	for range min(failures, 30) - 1 {
 		b.NextBackOff()
@@ -185,7 +184,7 @@ func (c *Credential) unavailableLocked(now time.Time, stale Stale) error {
 	case c.closed:
 		return ErrClosed
 	case b.permanent && c.Store != nil && now.Sub(c.sharedLocked().looked) >= lookAgain:
-		c.sharedLocked().looked = now // somebody may have logged in elsewhere
+		c.sharedLocked().looked = now // another process may have logged in
 		return nil
 	case b.permanent:
 		return b.err
@@ -203,8 +202,8 @@ func (c *Credential) unavailableLocked(now time.Time, stale Stale) error {
 
 const noRefresher = "there is no Refresher: set Credential.Refresher, or call Credential.Set with a token"
 
-// mayAskOnceLocked reports whether a rejection may interrupt the backoff: it began
-// when nobody waited, and no rejection of this token has interrupted it before.
+// mayAskOnceLocked reports whether a rejection may interrupt the backoff: it began when
+// no caller waited, and no rejection of this token has interrupted it before.
 func (c *Credential) mayAskOnceLocked(stale Stale) bool {
 	cur := c.current.Load()
 	return stale.Rejection.Reason != "" && c.backoff.unwaited && cur != nil && !cur.verdicts.interrupted
@@ -212,9 +211,9 @@ func (c *Credential) mayAskOnceLocked(stale Stale) bool {
 
 // A budget allows so many refreshes at once, and one more in each interval.
 type budget struct {
-	used   int       // as of filled
-	filled time.Time // since when the next one is being earned
-	warned bool      // since it was last full
+	used   int       // when filled was set
+	filled time.Time // when the interval of the next refresh began
+	warned bool      // the log has a warning since the budget was last full
 }
 
 // refreshEvery returns RefreshEvery or its default. Negative is no limit.
@@ -317,8 +316,8 @@ func (c *Credential) accepted(s *tokenState, o requestOrigin) {
 	}
 }
 
-// predecessorLocked returns the token before the current one if the origin is to get
-// it in place of the current one, which it has rejected; or nil.
+// predecessorLocked returns the predecessor if the retry is to carry it in place of the
+// current token, which the origin has rejected. Otherwise it returns nil.
 func (c *Credential) predecessorLocked(o requestOrigin, cur *tokenState, asks requirements, now time.Time) *tokenState {
 	p := c.predecessor
 	switch {
@@ -358,8 +357,8 @@ func (c *Credential) replaceLocked(next *tokenState, now time.Time) {
 	c.holdLocked(next)
 }
 
-// retryAfterOf returns for how long the error asks not to be followed by another
-// call; zero if it does not say.
+// retryAfterOf returns how long the error asks to wait before the next call. It returns
+// zero if the error does not say.
 func retryAfterOf(err error) (d time.Duration) {
 	defer func() {
 		if recover() != nil {
@@ -379,7 +378,7 @@ func tooYoung(rej Rejection, until time.Time) *RefreshError {
 		Rejection:  rej,
 		RetryAt:    until,
 		notRetried: NotRetriedTooYoung,
-		text:       "the token is new and this origin has not accepted it: its servers may not know it yet, or they take no token of this issuer; the next refresh for this origin is allowed after " + stamp(until),
+		text:       "the token is new and this origin has not accepted it: its servers may not know it yet, or they accept no token of this issuer; the next refresh for this origin is allowed after " + stamp(until),
 	}
 }
 

@@ -1526,7 +1526,7 @@ func TestOriginsRememberedUpToAHundred(t *testing.T) {
 	}
 }
 
-// A full set of origins is no acceptance by those who call Refresh.
+// A full set of origins does not count as an acceptance for the callers of Refresh.
 func TestRefreshOfCallersBesideAFullSetOfOrigins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

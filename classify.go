@@ -13,12 +13,12 @@ import (
 	"github.com/reauth-go/reauth/internal/recognize"
 )
 
-// A Reason says why a response is a rejection, and so what may resolve it.
+// A Reason says why a response is a rejection.
 type Reason string
 
 // The reasons that a new token may resolve.
 const (
-	ReasonInvalidToken Reason = "invalid_token" // the token is not (or no longer) known
+	ReasonInvalidToken Reason = "invalid_token" // the server does not know the token, or no longer does
 	ReasonExpired      Reason = "expired"       // the token has expired
 	ReasonRevoked      Reason = "revoked"       // the token was revoked, disabled or deleted
 	ReasonMissing      Reason = "missing"       // the server saw no token: a proxy removed it, or it belongs elsewhere
@@ -33,12 +33,12 @@ const (
 	ReasonStepUp            Reason = "step_up"            // the user has to authenticate again (RFC 9470)
 	ReasonDPoPNonce         Reason = "dpop_nonce"         // the server asks for a proof of possession with its nonce (RFC 9449)
 	ReasonOtherScheme       Reason = "other_scheme"       // the server asks for another authentication scheme
-	ReasonAudience          Reason = "audience"           // the token was issued for, or by, another: configure the issuer
-	ReasonRequestSignature  Reason = "request_signature"  // the request's own signature or timestamp is wrong: see the clock
-	ReasonCSRF              Reason = "csrf"               // an anti-forgery token is missing, which a browser would have
+	ReasonAudience          Reason = "audience"           // the token has another audience or issuer: configure the issuer
+	ReasonRequestSignature  Reason = "request_signature"  // the request's own signature or timestamp is wrong: check the clock
+	ReasonCSRF              Reason = "csrf"               // the request lacks the anti-forgery token that a browser would send
 	ReasonLoginRequired     Reason = "login_required"     // the refresh token is no longer valid: log in again
-	ReasonUpstream          Reason = "upstream"           // the gateway's own key was refused by its upstream: tell its owner
-	ReasonDenied            Reason = "denied"             // the account, address or key may not do this
+	ReasonUpstream          Reason = "upstream"           // the upstream rejected the gateway's own key: tell the gateway's owner
+	ReasonDenied            Reason = "denied"             // the account, the address or the key is not permitted to do this
 	ReasonQuota             Reason = "quota"              // the balance or quota behind the token is used up
 	ReasonOther             Reason = "other"              // the 401 is not about the token
 )
@@ -54,48 +54,51 @@ func (r Reason) Refreshable() bool {
 }
 
 // A Rejection describes a response that rejects the credentials of its request. The
-// zero Rejection is none.
+// zero Rejection means that there was no rejection.
 type Rejection struct {
 	Reason     Reason
 	StatusCode int
 	Code       string      // the server's own error code, bounded, printable, secrets masked; may be empty
-	Message    string      // the server's own words, likewise
+	Message    string      // the server's own message, bounded, printable, secrets masked; may be empty
 	RequestID  string      // the id to give to the server's support desk; may be empty
-	Unread     string      // the Content-Encoding of a body that cannot be read here, of which nothing was concluded; else empty
+	Unread     string      // the Content-Encoding of a body that cannot be decoded, and so did not contribute to the Reason; else empty
 	Challenges []Challenge // all of WWW-Authenticate
 	Date       time.Time   // the server's clock, from the Date header; zero if it sent none
 }
 
 // A Classifier decides whether a response rejects the token of its request, and why. It
-// must be safe for concurrent use.
+// must be safe for concurrent use by multiple goroutines.
 //
-// Classify returns the zero Rejection for a response that does not. Of a Rejection only
-// the Reason is needed: the Transport fills in what else is zero. body returns the first
-// 64 KiB of the body, which it reads within one second when it is called first: a stream
-// is not held up by a Classifier that looks at nothing but the status. The caller still
-// reads the body from its beginning. resp.Request is the request as it was sent, with the
-// token or the caller's own credential redacted. Classify must neither read nor close
-// resp.Body, nor keep what body returns.
+// Classify returns the zero Rejection if the response does not reject the token.
+// Otherwise it must set the Reason; the Transport sets the other fields that are zero.
+// body returns up to 64 KiB from the beginning of the response body. Its first call
+// reads them, for at most one second. A Classifier that looks only at the status does
+// not delay a stream. The caller of RoundTrip still reads the body from its beginning.
+// resp.Request is the request as it was sent, with the token or the caller's own
+// credential redacted. Classify must not read or close resp.Body, and must not retain
+// the result of body.
 type Classifier interface {
 	Classify(resp *http.Response, body func() []byte) Rejection
 }
 
-// A ClassifierFunc is a function that is a Classifier.
+// The ClassifierFunc type is an adapter to allow the use of ordinary functions as
+// Classifiers.
 type ClassifierFunc func(resp *http.Response, body func() []byte) Rejection
 
-// Classify calls f.
+// Classify calls f(resp, body).
 func (f ClassifierFunc) Classify(resp *http.Response, body func() []byte) Rejection {
 	return f(resp, body)
 }
 
 // DefaultClassifier returns the built-in Classifier, to be combined with others.
 //
-// It gives each 401 a Reason: by its challenges, by the codes and words of the first
-// 64 KiB of its body, by the scheme that was sent, and by whether the origin has accepted
-// a token before. If these disagree, a code outranks words, and words in JSON those on a
-// page; a specific reason that a new token does not resolve outranks news of the token,
-// and that what is said in general terms. A 401 without a reason is ReasonUnspecified.
-// Other statuses are no rejections.
+// It gives each 401 a Reason. It considers the challenges, and the codes and words in
+// the first 64 KiB of the body. It also considers the scheme that was sent, and whether
+// the origin has accepted a token before. If these disagree, a code takes precedence
+// over words, and words in JSON over words on a page. A specific reason that a new
+// token does not resolve takes precedence over a statement about the token. That takes
+// precedence over a general statement. A 401 that does not say why is
+// ReasonUnspecified. A response with another status is not a rejection.
 func DefaultClassifier() Classifier { return ClassifierFunc(classifyUnauthorized) }
 
 func classifyUnauthorized(resp *http.Response, body func() []byte) Rejection {
@@ -122,14 +125,15 @@ func recognized(resp *http.Response, body []byte) Rejection {
 	return rej
 }
 
-// Inspect returns what a response says about the credentials of its request, whatever its
-// status, for tools that have no Transport. body is the beginning of its body, of which
-// the first 64 KiB are read; resp.Body is not. resp.Request may be nil; if it is not,
-// its Authorization header shows the scheme that was sent.
+// Inspect returns what a response says about the credentials of its request, whatever
+// its status. It is for tools that have no Transport. body is the beginning of the
+// response body; Inspect uses at most 64 KiB of it. Inspect does not read resp.Body.
+// resp.Request may be nil. If not nil, its Authorization header shows the scheme that
+// was sent.
 //
-// The Reason of a response with another status than 401 is empty unless the response
-// gives one; the other fields are set all the same. Texts are bounded and printable, and
-// secrets masked: those of resp.Request, and what has the form of a secret.
+// If the status is not 401, the Reason is empty unless the response gives one. The
+// other fields are set in any case. Texts are bounded and printable. The credentials of
+// resp.Request, and texts that have the form of a secret, are masked.
 func Inspect(resp *http.Response, body []byte) Rejection {
 	if resp == nil {
 		return Rejection{}
@@ -145,8 +149,8 @@ func Inspect(resp *http.Response, body []byte) Rejection {
 // maxInspected is how much of a body is read.
 const maxInspected = 64 << 10
 
-// credentialsOf returns the credentials of a request whose header they are in is not
-// known: the values of all headers with a telling name.
+// credentialsOf returns the values of all headers whose names suggest a credential. It
+// is for a request whose credential may be in any header.
 func credentialsOf(req *http.Request) []string {
 	if req == nil {
 		return nil
@@ -170,14 +174,13 @@ func credentialsOf(req *http.Request) []string {
 type Challenge struct {
 	Scheme  string            // as the server wrote it; compare with strings.EqualFold
 	Token68 string            // the value of "Negotiate abc=="; else empty
-	Params  map[string]string // by lower-case name; a name that is repeated is left out, as neither value can be trusted
+	Params  map[string]string // by lower-case name; a repeated name is omitted, as neither value can be trusted
 }
 
 // ParseChallenges returns the challenges of all WWW-Authenticate lines of h, in their
-// order. It accepts what RFC 9110 §11 allows and what servers send besides: unquoted
-// values, quotes inside of quotes, missing and superfluous commas. It skips what it
-// cannot read. It never fails, and takes time in proportion to the header, of which it
-// reads 64 KiB.
+// order. It accepts what RFC 9110 §11 allows. It also accepts common mistakes of
+// servers: unquoted values, quotes inside of quotes, missing and superfluous commas. It
+// skips what it cannot parse. It never fails. It reads at most 64 KiB, in linear time.
 func ParseChallenges(h http.Header) []Challenge {
 	var all []Challenge
 	for _, c := range challenge.Parse(h) {
@@ -189,13 +192,14 @@ func ParseChallenges(h http.Header) []Challenge {
 // maxRequestID bounds a request id, in characters.
 const maxRequestID = recognize.MaxRequestID
 
-// RequestID returns the server's id of the request, for its support desk; "" if there
-// is none. It is printable and has at most 128 characters. If headers and body have
-// several, it is the one that was made for that purpose.
+// RequestID returns the server's id of the request, for the server's support desk. It
+// returns "" if there is none. The id is printable and has at most 128 characters. If
+// there are several ids, RequestID prefers one that is meant as a request id.
 //
-// RequestID first looks for the Outcome of the request. It reads the first 64 KiB of
-// the body of an error, or of a text that is no event stream, within one second; the
-// body can still be read from its beginning.
+// RequestID uses the Outcome of the request if there is one. Otherwise it may read up
+// to 64 KiB of the body, for at most one second. It does so if the response is an
+// error, or a text other than an event stream. The caller can still read the body from
+// its beginning.
 func RequestID(resp *http.Response) string {
 	if resp == nil {
 		return ""
@@ -218,8 +222,8 @@ func RequestID(resp *http.Response) string {
 	return recognize.RequestID(resp.Header, body)
 }
 
-// requestID returns the request id of the headers: of the caller's own, else of those
-// that are known by their names.
+// requestID returns the request id in the headers. The headers that the caller lists
+// precede the well-known ones.
 func requestID(h http.Header, own []string) string {
 	if id := ownRequestID(h, own); id != "" {
 		return id
@@ -227,7 +231,7 @@ func requestID(h http.Header, own []string) string {
 	return recognize.RequestID(h, nil)
 }
 
-// ownRequestID returns the request id of the caller's own headers.
+// ownRequestID returns the request id in the headers that the caller lists.
 func ownRequestID(h http.Header, own []string) string {
 	for _, key := range own {
 		for _, v := range httpx.Values(h, http.CanonicalHeaderKey(key)) {
@@ -239,5 +243,5 @@ func ownRequestID(h http.Header, own []string) string {
 	return ""
 }
 
-// bounded returns text of a server's as it may be logged.
+// bounded returns a text of the server as it may be logged.
 func bounded(s string, max int) string { return mask.Bounded(s, max) }

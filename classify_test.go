@@ -95,8 +95,8 @@ func wordsZip(s string) string {
 	return b.String()
 }
 
-// wordsCureless say what a fresh token does not cure, in words and codes.
-var wordsCureless = []struct {
+// wordsNotRefreshable are words and codes of rejections that a new token does not resolve.
+var wordsNotRefreshable = []struct {
 	reason      reauth.Reason
 	code, prose string
 }{
@@ -171,8 +171,8 @@ func wordsScan(body []byte) {
 	}
 }
 
-// wordsWorst are those that have cost somebody an afternoon.
-func wordsWorst() map[string][]byte {
+// wordsEasilyMisread are those that are easily misread.
+func wordsEasilyMisread() map[string][]byte {
 	worst := map[string][]byte{}
 	for _, s := range []string{
 		"request id:", "请求 ID：", "请求 id", ":", " : ", "id:", "request id: \n", "token ", "refresh token ", "invalid ", "or ", "a.", "A", "aA", "令牌", "令", "http://", "http://a ", "\xff", "é", "&amp;", "& ",
@@ -260,7 +260,7 @@ func TestClassifyCostOfALargeBody(t *testing.T) {
 		least = min(least, ten())
 	}
 	slowest, name := 0.0, ""
-	rows := []map[string][]byte{large, wordsWorst()}
+	rows := []map[string][]byte{large, wordsEasilyMisread()}
 	if raceEnabled {
 		rows = rows[:1]
 	}
@@ -314,7 +314,7 @@ func BenchmarkClassify(b *testing.B) {
 	}
 }
 
-// Each of these says that the token is dead, or leaves it open.
+// Each of these says that the token is no longer valid, or leaves it open.
 func TestClassifyRefreshable(t *testing.T) {
 	bearer := func(params string) []string { return []string{"WWW-Authenticate", "Bearer " + params} }
 	for _, tt := range []classifyCase{
@@ -406,7 +406,7 @@ func TestClassifyNotRefreshable(t *testing.T) {
 	}
 }
 
-// A caller who knows his API may say so.
+// A caller that knows the API may say so.
 func TestClassifierDecides(t *testing.T) {
 	always := reauth.ClassifierFunc(func(resp *http.Response, _ func() []byte) reauth.Rejection {
 		if resp.StatusCode < 400 {
@@ -586,10 +586,10 @@ func TestClassifyRefusalWithACause(t *testing.T) {
 	}
 }
 
-// Order of authority: whatever else says that the token is dead, a refresh does
-// not cure what it cannot. And without that else the same is said.
+// Precedence: a reason that a refresh does not resolve outranks a statement that the
+// token is no longer valid. Without that statement the reason is the same.
 func TestClassifyNotRefreshableOutranks(t *testing.T) {
-	for _, c := range wordsCureless {
+	for _, c := range wordsNotRefreshable {
 		ways := map[string]struct {
 			body   string
 			header []string

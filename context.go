@@ -16,8 +16,8 @@ func WithOutcome(ctx context.Context) (context.Context, func() Outcome) {
 	return withValue(ctx, func(v *contextValue) { v.outcome = r }), r.latest
 }
 
-// WithoutToken returns a copy of ctx whose requests are sent as they are: without a
-// token, and without a retry. Only Placeholder is removed from their headers.
+// WithoutToken returns a copy of ctx. Requests made with it are sent unchanged, without
+// a token and without a retry. Only Placeholder is removed from their headers.
 func WithoutToken(ctx context.Context) context.Context {
 	return withValue(ctx, func(v *contextValue) { v.withoutToken = true })
 }
@@ -36,13 +36,14 @@ func (r *recorder) latest() Outcome {
 
 type contextKey struct{}
 
-// A contextValue is all that a context says to this package, in one value, so that a
-// request looks it up once. It is not modified. Its methods accept a nil receiver.
+// A contextValue is everything that this package keeps in a context. It is one value,
+// so that a request looks it up once. It must not be modified. Its methods accept a nil
+// receiver.
 type contextValue struct {
 	withoutToken bool
 	outcome      *recorder
-	answered     *Outcome      // of the request that this one, a response's, shows
-	refreshing   []*Credential // the request is made by the refresh of the last, which is made by the refresh of the one before, and so on
+	answered     *Outcome      // of the response whose Request has this context
+	refreshing   []*Credential // whose refreshes make the request, outermost first
 }
 
 func contextOf(ctx context.Context) *contextValue {
@@ -85,8 +86,8 @@ func (v *contextValue) record(o Outcome) {
 	v.outcome.o = o
 }
 
-// withoutAnswered removes from a response's request the Outcome of an earlier one: the
-// caller may have made the request from that one's response.
+// withoutAnswered removes the Outcome of an earlier response from resp.Request. The
+// caller may have made the request with the context of that response's request.
 func (v *contextValue) withoutAnswered(resp *http.Response) {
 	if v != nil && v.answered != nil {
 		resp.Request = resp.Request.WithContext(withValue(resp.Request.Context(), func(v *contextValue) { v.answered = nil }))

@@ -11,7 +11,8 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// Who asked for no token is told nothing, but WithOutcome is his own question.
+// A request made with WithoutToken has no OutcomeOf and no log record, but WithOutcome
+// reports it.
 func TestWithoutToken(t *testing.T) {
 	t.Parallel()
 	j := &journal{}

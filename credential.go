@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	// ErrLoggedOut is returned for a request that began before Credential.Clear,
-	// and was not sent again with the token of the next login.
+	// ErrLoggedOut is returned if the login of a request has ended, as by
+	// Credential.Clear. The request is not sent with the token of another login.
 	ErrLoggedOut = errors.New("reauth: logged out by Credential.Clear: a request that began before is not sent with another login's token")
 
 	// ErrClosed is returned if a refresh is needed after Credential.Shutdown.
@@ -34,36 +34,37 @@ var (
 // may share it. An idle Credential has no goroutine and no timer, and need not be
 // shut down.
 //
-// A Credential is itself a Refresher, for a Credential whose token is made from this
-// one's.
+// A Credential implements Refresher, so that another Credential can derive its token
+// from the token of this one.
 type Credential struct {
 	// Refresher obtains the first token and all later ones. It may be nil if Set
 	// provides a token.
 	Refresher Refresher
 
-	// Store optionally keeps the token for all Credentials that share the login, in
-	// other processes and on other machines too, and beyond the end of this one. No
-	// refresh token is sent without a lease in its record, so that each is sent once.
-	// The Store is asked when a token is needed or rejected, and never for a request
-	// with a usable token. If nil, the token is in memory only.
+	// Store optionally keeps the token for all Credentials that share the login, also
+	// in other processes and on other machines. The token in the Store outlives this
+	// process. A Credential sends a refresh token only while it holds a lease in the
+	// record, so that each refresh token is sent once. The Store is called if a token
+	// is needed or rejected. It is not called for a request that has a usable token. If
+	// nil, the token is kept in memory only.
 	Store Store
 
-	// RefreshBefore specifies how long before its expiry a token is refreshed,
-	// while requests continue to use it. The time is randomized between the value
-	// and its half, so that processes which started together do not refresh
-	// together, and limited to half of the token's lifetime. If zero, 5 minutes is
+	// RefreshBefore specifies how long before its expiry a token is refreshed. Requests
+	// use the old token until the refresh returns. The value is limited to half of the
+	// token's lifetime. It is then randomized between half of the value and the value,
+	// so that processes started together do not refresh together. If zero, 5 minutes is
 	// used. If negative, tokens are not refreshed before they expire.
 	RefreshBefore time.Duration
 
-	// RefreshTimeout specifies how long callers wait for a refresh. The context of
-	// the refresh ends with it. If zero, 30 seconds is used. If negative, there is
-	// no limit.
+	// RefreshTimeout specifies how long callers wait for a refresh. The context of the
+	// refresh then ends. If zero, 30 seconds is used. If negative, there is no limit.
 	RefreshTimeout time.Duration
 
-	// MinBackoff and MaxBackoff specify for how long the Refresher is not called
-	// after it failed: for MinBackoff after the first failure, doubling to
-	// MaxBackoff, randomized. If zero, 250 ms and 1 minute are used. If MinBackoff
-	// is negative, there is no backoff. If MaxBackoff is negative, it is 24 hours.
+	// MinBackoff and MaxBackoff specify how long the Credential backs off after the
+	// Refresher fails. The delay is MinBackoff after the first failure. It doubles with
+	// each further failure, up to MaxBackoff, and is randomized. If zero, 250 ms and 1
+	// minute are used. If MinBackoff is negative, there is no backoff. If MaxBackoff is
+	// negative, 24 hours is used.
 	MinBackoff, MaxBackoff time.Duration
 
 	// RefreshEvery limits the refreshes that servers cause by rejecting tokens: 20
@@ -72,21 +73,23 @@ type Credential struct {
 	// negative, there is no limit.
 	RefreshEvery time.Duration
 
-	// BaseContext optionally specifies a function that returns the context which
-	// refreshes derive from. It is called once at the beginning of each refresh, whose
-	// OnRefresh gets a context derived from what it returned. If nil,
+	// BaseContext optionally specifies a function that returns the base context for
+	// refreshes. It is called once at the beginning of each refresh. The Refresher and
+	// OnRefresh are called with contexts derived from the returned context. If nil,
 	// context.Background is used.
 	BaseContext func() context.Context
 
-	// Logger specifies an optional logger: Warn for a refresh that fails, for a
-	// budget of RefreshEvery that is used up and for a token that expired before it
-	// came, Debug for all other refreshes. If nil, slog.Default is used.
+	// Logger specifies an optional logger. The level is Warn if a refresh fails, if the
+	// budget of RefreshEvery is used up, if a new token has already expired, or if the
+	// Store fails to keep the record. It is Error if OnRefresh panics, and Debug for
+	// all other refreshes. If nil, slog.Default is used.
 	Logger *slog.Logger
 
-	// OnRefresh, if not nil, is called after each refresh, when its result is used
-	// and before its waiters continue. It runs on the goroutine of the refresh,
-	// with its context. It must not send a request that needs the new token, nor
-	// call Shutdown. A refresh that outlives RefreshTimeout calls it twice.
+	// OnRefresh, if not nil, is called after each refresh, before the requests that
+	// wait for the refresh continue. The new token is already the current one. The
+	// context has the values of the refresh's context, and may have ended. OnRefresh
+	// must not send a request that needs the new token, and must not call Shutdown. If
+	// the Refresher returns a token after RefreshTimeout, OnRefresh is called twice.
 	OnRefresh func(context.Context, RefreshInfo)
 
 	// current is the token that requests carry; nil if there is none. It is read
@@ -95,10 +98,10 @@ type Credential struct {
 
 	mu          sync.Mutex
 	predecessor *tokenState // that current replaced; nil after Set and Clear
-	sessions    uint64      // how many Clear has ended
+	sessions    uint64      // how many logins have ended
 	changes     uint64      // how often current was replaced by another token, or cleared
 	flight      *flight     // the refresh in progress; nil if none
-	calls       []*flight   // those whose Refresher or hook has not returned
+	calls       []*flight   // flights whose Refresher or OnRefresh has not returned
 	idle        chan struct{}
 	backoff     failureBackoff
 	budget      budget
@@ -125,9 +128,10 @@ const (
 	maxPast               = 16
 )
 
-// Token returns a token for a request: the current one if it is usable, else that of
-// a refresh. It returns a *RefreshError if there is none, ErrClosed, ErrLoggedOut, or
-// the cause of ctx if ctx ends first.
+// Token returns a token for a request: the current token if it is usable, else the
+// token of a refresh. It returns a *RefreshError if there is no usable token. It
+// returns ErrClosed if a refresh is needed after Shutdown, ErrLoggedOut if the login
+// ends meanwhile, or the cause of ctx if ctx ends first.
 func (c *Credential) Token(ctx context.Context) (Token, error) {
 	s, err := c.token(ctx, nil)
 	if err != nil {
@@ -137,13 +141,13 @@ func (c *Credential) Token(ctx context.Context) (Token, error) {
 }
 
 // Refresh implements Refresher. It returns a token other than stale.Token, which a
-// server has rejected: the current token if that is another one, else that of a
-// refresh. If stale.Rejection is zero, Refresh is Token.
+// server has rejected. That is the current token if it differs, else the token of a
+// refresh. If stale.Rejection is zero, Refresh is equivalent to Token.
 //
-// A Transport does the same after a rejection, but for its origin: all callers of
-// Refresh count as one origin that accepts no token, so that frequent calls are
-// limited as Credential.RefreshEvery says. The errors are those of Token; a
-// *RefreshError has RetryAt. A token from before Clear gets ErrLoggedOut.
+// A Transport does the same after a rejection, for the origin of the request. All
+// callers of Refresh count as one origin that accepts no token, so that frequent calls
+// are limited. The errors are those of Token. A *RefreshError has RetryAt unless it is
+// permanent. ErrLoggedOut is also returned if stale.Token is from before Clear.
 func (c *Credential) Refresh(ctx context.Context, stale Stale) (Token, error) {
 	why := rejection{Rejection: stale.Rejection, rejected: tokenStateOf(stale.Token, time.Time{}), written: stale.Rejection.Challenges}
 	if why.Reason == "" {
@@ -159,10 +163,10 @@ func (c *Credential) Refresh(ctx context.Context, stale Stale) (Token, error) {
 	return s.Token, nil
 }
 
-// Current returns the token that is held, which may have expired, and why there is
-// no better one: a *RefreshError if the latest refresh failed, ErrLoggedOut after
-// Clear, or ErrClosed if the token is no longer usable after Shutdown. It does not
-// call the Refresher.
+// Current returns the token that the Credential holds. The token may have expired. The
+// error is a *RefreshError if the latest refresh failed, ErrLoggedOut after Clear, or
+// ErrClosed if the token is no longer usable after Shutdown. Current does not call the
+// Refresher.
 func (c *Credential) Current() (Token, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,12 +187,14 @@ func (c *Credential) Current() (Token, error) {
 }
 
 // Set makes tok the current token, as after a login. The result of a refresh in
-// progress is discarded, and the backoff of earlier failures ends. A Token with only
-// a RefreshToken is refreshed by the next request. Set returns an error, and changes
-// nothing, if Validate refuses the token, and ErrClosed after Shutdown.
+// progress is discarded, and the backoff of earlier failures ends. If tok has only a
+// RefreshToken, the next request refreshes it. Set returns an error, and changes
+// nothing, if tok is not valid: see Token.Validate. It returns ErrClosed after
+// Shutdown.
 //
-// With a Store, the token is a new login for all who share it. Set returns an error, and
-// changes nothing, if the Store does not take it.
+// With a Store, Set begins a new login for all Credentials that share the record. Set
+// returns an error, and changes nothing in this Credential, if the Store cannot be
+// written.
 func (c *Credential) Set(ctx context.Context, tok Token) error {
 	if tok.AccessToken != "" || tok.RefreshToken == "" {
 		if err := tok.Validate(); err != nil {
@@ -230,11 +236,13 @@ func (c *Credential) Set(ctx context.Context, tok Token) error {
 }
 
 // Clear removes the token, as after a logout. The result of a refresh in progress is
-// discarded, and its waiters get ErrLoggedOut, as do requests that began before and
-// are rejected. The next request calls the Refresher with a zero Stale.
+// discarded. Requests that wait for it fail with ErrLoggedOut. Requests that began
+// before Clear and are rejected are not retried. The next request calls the Refresher
+// with a zero Stale.
 //
-// With a Store, the login ends for all who share it. If the Store does not take that,
-// Clear returns an error, and the login has ended here only.
+// With a Store, the login ends for all Credentials that share the record. If the Store
+// cannot be written, Clear returns an error, and the login ends for this Credential
+// only.
 func (c *Credential) Clear(ctx context.Context) error {
 	c.mu.Lock()
 	c.clearLocked()
@@ -248,7 +256,7 @@ func (c *Credential) Clear(ctx context.Context) error {
 	c.mu.Unlock()
 	err := c.overwrite(ctx, func(r record) record {
 		if r.raw == "" && login == "" {
-			return r // nobody has logged in
+			return r // there is no login to end
 		}
 		if r.State.Login != "" {
 			login, seq = r.State.Login, r.State.Seq
@@ -274,11 +282,10 @@ func (c *Credential) clearLocked() {
 	}
 }
 
-// Shutdown prevents further refreshes and waits for those in progress. If ctx ends
-// first, it returns an error: a refresh token that was replaced may then be lost. With a
-// Store, it waits until that has the token, for up to a minute.
-// Afterwards a token that is still usable is attached to requests, and then they
-// fail with ErrClosed.
+// Shutdown prevents further refreshes and waits for those in progress. With a Store, it
+// also waits until the Store has the new token, for up to a minute. If ctx ends first,
+// Shutdown returns an error, and a new refresh token may be lost. After Shutdown,
+// requests carry the token while it is usable, and then fail with ErrClosed.
 func (c *Credential) Shutdown(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
@@ -312,8 +319,8 @@ func (c *Credential) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, "Credential("+s.Token.String()+")")
 }
 
-// token returns what the next request carries. On the way of nearly all requests it
-// is a load and a look at the clock.
+// token returns the token for the next request. For nearly all requests it is one
+// atomic load and one reading of the clock.
 func (c *Credential) token(ctx context.Context, cancel <-chan struct{}) (*tokenState, error) {
 	if s := c.current.Load(); s != nil && !s.refreshAt.passed() {
 		return s, nil
@@ -351,8 +358,9 @@ func (c *Credential) rejectedAgain(why rejection) {
 	c.noteLocked(why)
 }
 
-// noteLocked notes what a rejection says of the token, and what it asks for. A
-// rejection that asks for what the token was not fetched with says nothing of it.
+// noteLocked notes that a token was rejected, and what the rejection asks for. A
+// rejection that asks for more than the token was fetched with does not count as a
+// rejection of the token.
 func (c *Credential) noteLocked(why rejection) {
 	if c.endedLocked(why.rejected.Token) {
 		return
@@ -377,9 +385,9 @@ func (c *Credential) noteLocked(why rejection) {
 	c.challenges = &session
 }
 
-// waitForRefresh waits for a refresh of the current token if a server has rejected
-// it, unless the latest answer of the origin was an acceptance. It is for requests
-// that cannot be sent twice.
+// waitForRefresh waits for a refresh in progress if a server has rejected the current
+// token, unless the origin has accepted it last. It is for requests that cannot be sent
+// twice.
 func (c *Credential) waitForRefresh(ctx context.Context, cancel <-chan struct{}, o requestOrigin) (*tokenState, error) {
 	s, _, err := c.await(ctx, cancel, func(now time.Time, done *flight) decision {
 		cur, f := c.current.Load(), c.flight
@@ -392,8 +400,8 @@ func (c *Credential) waitForRefresh(ctx context.Context, cancel <-chan struct{},
 	return s, err
 }
 
-// anonymous returns the state of a request without a token if there is no token yet,
-// or nil.
+// anonymous returns an empty state, for a request without a token, if there is no
+// current token. Otherwise it returns nil.
 func (c *Credential) anonymous() *tokenState {
 	if c.current.Load() != nil {
 		return nil
@@ -403,7 +411,7 @@ func (c *Credential) anonymous() *tokenState {
 	return &tokenState{Token: Token{session: c.sessions + 1}, verdicts: &verdicts{}}
 }
 
-// resetLocked forgets what is of no use after another login.
+// resetLocked discards what does not apply to another login.
 func (c *Credential) resetLocked() {
 	c.predecessor = nil
 	c.backoff = failureBackoff{}
@@ -451,7 +459,8 @@ func (c *Credential) knows(access string) bool {
 	return slices.Contains(c.past, pastToken{sum, c.sessions + 1})
 }
 
-// anyClaimsLocked reports whether servers ask each request for other claims.
+// anyClaimsLocked reports whether servers have asked for more claims than are
+// distinguished: see maxClaims.
 func (c *Credential) anyClaimsLocked() bool {
 	return c.challenges != nil && len(requirementsOf(*c.challenges).claims) > maxClaims
 }
@@ -471,7 +480,7 @@ func (c *Credential) challengesLocked(why rejection) (all []Challenge) {
 	return append(all, why.written...)
 }
 
-// A rejection is a Rejection with all that a refresh needs to know of it.
+// A rejection is a Rejection with what a refresh needs to know about it.
 type rejection struct {
 	Rejection             // masked
 	written   []Challenge // as the server wrote them
@@ -489,8 +498,8 @@ func (r rejection) requirements() requirements {
 	return asks
 }
 
-// newest returns what the retry carries after its wait: the newest token, unless the
-// one that was chosen before serves the rejection better.
+// newest returns the token that the retry carries after the delay. That is the newest
+// token, unless the token chosen before the delay serves the rejection better.
 func (c *Credential) newest(ctx context.Context, cancel <-chan struct{}, why rejection, chosen *tokenState, predecessor bool) (*tokenState, bool, error) {
 	asks := why.requirements()
 	c.mu.Lock()
@@ -515,7 +524,7 @@ func (c *Credential) newest(ctx context.Context, cancel <-chan struct{}, why rej
 	case s.is(why.rejected): // Set was called with it: the new one is better
 		return chosen, false, nil
 	case (len(asks.claims) > 0 || !s.asked.serves(asks, anyClaims)) && chosen.usable(time.Now()):
-		return chosen, false, nil // another request may have had its claims asked for since
+		return chosen, false, nil // a later rejection may have asked for other claims
 	}
 	return s, false, nil
 }

@@ -89,7 +89,7 @@ func TestClearDuringRefresh(t *testing.T) {
 	}
 }
 
-// A logout in the moment when the refresh is done, but not yet told.
+// A logout when the refresh is done, but not yet reported.
 func TestClearDuringOnRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cred *reauth.Credential
@@ -182,7 +182,7 @@ func TestSetByTheRefresher(t *testing.T) {
 	})
 }
 
-// A login in the moment when the refresh is done, but not yet told.
+// A login when the refresh is done, but not yet reported.
 func TestSetDuringOnRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cred *reauth.Credential
@@ -270,7 +270,7 @@ func TestClearEndsEarlierRequestsOfTheSameToken(t *testing.T) {
 	})
 }
 
-// Also for a token that Renew gets from one who kept only its text.
+// Also for a token of which the caller of Refresh kept only the text.
 func TestClearEndsEarlierTokensByTheirText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := &issuer{}
@@ -390,7 +390,7 @@ func TestShutdownWaitsForTheRefresh(t *testing.T) {
 	}
 }
 
-// Those who wait are served; it is only that no refresh begins any more.
+// Waiting requests are served; only no further refresh begins.
 func TestShutdownLetsWaitersFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cred := &reauth.Credential{Refresher: sessionSlow(10 * time.Second), Logger: discard}

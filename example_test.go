@@ -316,8 +316,7 @@ func ExampleParseChallenges() {
 }
 
 // For another protocol than HTTP, such as gRPC: Token before a call, and Refresh once
-// when the server has rejected the token.
-// A tool says what a response means that somebody has saved.
+// when the server has rejected the token. A tool explains a saved response.
 func ExampleInspect() {
 	resp := &http.Response{StatusCode: 403, Header: http.Header{"X-Request-Id": {"b8f0"}}}
 	rej := reauth.Inspect(resp, []byte(`{"code":"QUOTA_EXCEEDED","message":"The monthly quota is used up"}`))

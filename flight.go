@@ -13,12 +13,12 @@ import (
 	"github.com/reauth-go/reauth/internal/httpx"
 )
 
-// A flight is one call of the Refresher and all who wait for it.
+// A flight is one call of the Refresher, and the callers that wait for it.
 type flight struct {
 	stale   Stale
 	before  *tokenState  // the current token when the call began; nil if there was none
 	why     rejection    // zero: the token is about to expire, or has expired
-	asked   requirements // of the session when the call began; of claims, those that a token was asked for with
+	asked   requirements // the scopes that servers have asked for, and the claims that the token is fetched with
 	renewed bool         // it asks for what the current token was not fetched with
 	start   time.Time
 	session uint64 // when it began
@@ -48,11 +48,11 @@ type decision struct {
 var (
 	errOwnCredential = errors.New("reauth: the Refresher requests a token of its own Credential")
 	errSuperseded    = errors.New("reauth: the result of the refresh was discarded: another token came first")
-	errCanceled      = errors.New("net/http: request canceled") // as net/http says of Request.Cancel
+	errCanceled      = errors.New("net/http: request canceled") // the text that net/http uses for Request.Cancel
 )
 
-// await calls decide until it decides for a token or an error, and waits for the
-// flights that it names before. No caller waits longer than for its own context.
+// await calls decide until it returns a token or an error. It waits for each flight
+// that decide returns, but not longer than until ctx ends.
 func (c *Credential) await(ctx context.Context, cancel <-chan struct{}, decide func(now time.Time, done *flight) decision) (*tokenState, bool, error) {
 	if contextOf(ctx).refreshes(c) {
 		return nil, false, errOwnCredential
@@ -136,8 +136,8 @@ func (c *Credential) startLocked(ctx context.Context, now time.Time, stale Stale
 	}
 	if c.challenges != nil {
 		f.asked = requirementsOf(*c.challenges)
-		// Claims may contradict each other: those that others have met meanwhile are in
-		// the Stale, and each gets a refresh of its own.
+		// Claims may contradict each other. The Stale has those that other requests
+		// have met too, and each of them gets a refresh of its own.
 		f.asked.claims = why.requirements().claims
 		if cur != nil {
 			f.asked.claims = joined(cur.asked.claims, f.asked.claims)
@@ -146,7 +146,8 @@ func (c *Credential) startLocked(ctx context.Context, now time.Time, stale Stale
 	f.renewed = cur != nil && !cur.asked.covers(why.requirements())
 	c.flight = f
 	c.calls = append(c.calls, f)
-	// Of the request, only the refreshes that it belongs to go along.
+	// The context of the refresh has nothing of the request's but the Credentials being
+	// refreshed.
 	go c.run(f, &contextValue{refreshing: contextOf(ctx).with(c)})
 	return f
 }
@@ -226,9 +227,9 @@ func (d refreshTimeout) Error() string {
 // Unwrap returns context.DeadlineExceeded.
 func (d refreshTimeout) Unwrap() error { return context.DeadlineExceeded }
 
-// complete puts the result of f into use: of a Refresher that returned, or that is no
-// longer waited for. The first of the two decides for the waiters. A token is used
-// whenever it comes, unless Set, Clear or another token came first.
+// complete applies the result of f. It is called when the Refresher has returned, and
+// when its time is up. The first call decides for the waiters. A late token is used
+// too, unless Set, Clear or another token came first.
 func (c *Credential) complete(ctx context.Context, f *flight, o obtained, returned bool) {
 	now := time.Now()
 	r := c.resultOf(f, o, now)
@@ -281,7 +282,7 @@ func (c *Credential) complete(ctx context.Context, f *flight, o obtained, return
 	}
 }
 
-// A result is what came of a call of the Refresher.
+// A result is the result of a call of the Refresher.
 type result struct {
 	next         *tokenState
 	failure      *RefreshError // nil if there is a token
@@ -291,8 +292,8 @@ type result struct {
 	refreshToken string        // a new one that came with a useless access token
 }
 
-// resultOf checks what the Refresher returned. It calls the methods of err, so that no
-// lock is held.
+// resultOf checks what the Refresher returned. It calls methods of the error, so no
+// lock may be held.
 func (c *Credential) resultOf(f *flight, o obtained, now time.Time) result {
 	r, old, tok := result{err: o.err}, f.stale.Token, o.tok
 	if o.old != nil {
@@ -343,8 +344,8 @@ func (c *Credential) check(f *flight, old Token, o obtained, now time.Time) (*to
 	return next, nil
 }
 
-// stillGood reports whether the token that f is to replace may be used although a
-// server rejected it: until its known expiry, some origin accepts it.
+// stillGood reports whether the token that f is to replace remains in use. If a server
+// rejected it, it does until its known expiry, provided that some origin accepts it.
 func (c *Credential) stillGood(f *flight, now time.Time) bool {
 	cur := c.current.Load()
 	return cur.usable(now) && !cur.outlived && (f.why.Reason == "" || cur.verdicts.anyAccepted())
@@ -359,8 +360,8 @@ func (c *Credential) adoptLocked(f *flight, next *tokenState, now time.Time) (ou
 		c.norotation = next.RefreshToken == f.stale.Token.RefreshToken
 	}
 	if old := c.current.Load(); old.is(next) {
-		// The source has no newer one, as a kubelet or a metadata server. What is
-		// known of the token remains, and the source is asked again later.
+		// The source, such as a kubelet or a metadata server, has no newer token. What
+		// is known of the token remains valid, and the source is asked again later.
 		next.obtained, next.forRejection, next.verdicts = old.obtained, old.forRejection, old.verdicts
 		next.repeats = old.repeats + 1
 		if soonest := now.Add(c.backoffAfter(next.repeats)); !next.refreshAt.never() && next.refreshAt.passedAt(soonest) {

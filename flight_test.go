@@ -358,7 +358,7 @@ func TestRefreshOutlivesTheCallerThatStartedIt(t *testing.T) {
 	}
 }
 
-// Nobody is left who waits, and the refresh is not in vain.
+// No request waits any longer, and the result of the refresh is still used.
 func TestRefreshOutlivesAllCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := &issuer{do: func(ctx context.Context, _ int, _ reauth.Stale) (reauth.Token, error) {
@@ -846,7 +846,7 @@ func TestRefreshNestedCredentials(t *testing.T) {
 	})
 }
 
-// A dead token of the inner Credential is cured inside of the outer refresh.
+// A rejected token of the inner Credential is refreshed inside of the outer refresh.
 func TestRefreshNestedCredentialsInnerRevoked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := &issuer{}

@@ -84,7 +84,7 @@ func accepting(tokens ...string) *api {
 	}}
 }
 
-// An issuer is a Refresher that hands out T1, T2, T3 … and counts.
+// An issuer is a Refresher that returns T1, T2, T3 … and counts.
 type issuer struct {
 	calls atomic.Int32
 	do    func(ctx context.Context, n int, stale reauth.Stale) (reauth.Token, error) // nil: Tn without an expiry
@@ -235,7 +235,7 @@ func bodyAwait(t testing.TB, done <-chan struct{}, otherwise string) {
 	}
 }
 
-// bodyBytes returns n bytes of which no two stretches are alike.
+// bodyBytes returns n bytes without repeated sequences.
 func bodyBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{7}).Read(b)

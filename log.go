@@ -79,7 +79,7 @@ func (o *Outcome) level() slog.Level {
 	return slog.LevelWarn
 }
 
-// attrs returns what the record of a request says.
+// attrs returns the attributes of the record of a request.
 func (t *Transport) attrs(req *http.Request, o *Outcome) []slog.Attr {
 	latest := o.Retry
 	if latest.StatusCode == 0 {
@@ -134,8 +134,8 @@ func (o *Outcome) why() string {
 	return o.NotRetried.Text()
 }
 
-// hint returns what to do about a request that was rejected and not recovered: the Advice,
-// in the terms of the program where it is the program that has to change.
+// hint returns what to do about a request that was rejected and not recovered. It is
+// the Advice, in terms of this package's API if the program must change.
 func (o *Outcome) hint() string {
 	switch {
 	case o.Retry.StatusCode != 0 && o.Predecessor:
@@ -157,10 +157,10 @@ func (o *Outcome) hint() string {
 	return o.Advice.Text()
 }
 
-// hints are the Advices in the terms of the program.
+// hints are the Advices in terms of this package's API.
 var hints = map[Advice]string{
 	AdviceLogIn:          "call Credential.Set with a new token, as after a login",
-	AdviceShareLogin:     budgetCauses + ": share one login with a Store or give each process its own, or keep the token from that path; or lower Credential.RefreshEvery",
+	AdviceShareLogin:     budgetCauses + ": share one login with a Store or give each process its own, or do not send the token to that path; or lower Credential.RefreshEvery",
 	AdviceCheckRefresher: "the next request after retry_in calls the Refresher; error says what failed",
 	AdviceNewClient:      "do not use the client after Credential.Shutdown",
 	AdviceResend:         "send the request again, with the new token: set GetBody, raise MaxReplayBytes, or send Expect: 100-continue",
@@ -171,7 +171,7 @@ var hints = map[Advice]string{
 }
 
 // secrets returns what a server may echo and a log must not repeat: the tokens that
-// were sent, their refresh tokens, and a credential of the request's own.
+// were sent, their refresh tokens, and the request's own credential.
 func (t *Transport) secrets(req *http.Request, sent ...*tokenState) *mask.Secrets {
 	all := make([]string, 0, 2*len(sent)+1)
 	for _, s := range sent {
@@ -205,7 +205,7 @@ func attempt(resp *http.Response, s *tokenState, requestID string) Attempt {
 	return Attempt{StatusCode: resp.StatusCode, RequestID: requestID, Token: s.fingerprint()}
 }
 
-// Bounds of what is kept of a server's words, in characters.
+// Bounds of the texts of a server, in characters.
 const (
 	maxCode      = 200
 	maxMessage   = 500
@@ -243,10 +243,10 @@ func maskedParams(params map[string]string, secrets *mask.Secrets) map[string]st
 	return masked
 }
 
-// maskedParam returns a value of a challenge as it may be logged. Of a value without a
-// secret only its length and its characters are limited.
+// maskedParam returns a value of a challenge as it may be logged. A value without a
+// secret is only bounded and made printable.
 func maskedParam(v string, secrets *mask.Secrets) string {
-	v = v[:min(len(v), 4*maxParameter)] // before the work
+	v = v[:min(len(v), 4*maxParameter)] // bounds the work below
 	if secrets.In(v) {
 		return secrets.Text(v, maxParameter)
 	}
@@ -262,6 +262,6 @@ func logger(l *slog.Logger) *slog.Logger {
 }
 
 func logPanic(ctx context.Context, log *slog.Logger, msg string, v any) {
-	defer func() { _ = recover() }() // it may have been the logger
+	defer func() { _ = recover() }() // the logger may have panicked
 	log.LogAttrs(ctx, slog.LevelError, msg, slog.String("error", (&panicError{value: v}).Error()), slog.String("stack", string(debug.Stack())))
 }

@@ -248,7 +248,7 @@ func TestLogNothingForAnAcceptedRequest(t *testing.T) {
 	})
 }
 
-// A refresh that fails is told once, with when it is tried again.
+// A failed refresh is logged once, with when it is repeated.
 func TestLogFailedRefresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -717,7 +717,7 @@ func TestSecretNeverInTheErrorOfTheRetry(t *testing.T) {
 	})
 }
 
-// A Classifier of one's own copies what the server said.
+// A caller's Classifier copies what the server said.
 func TestSecretNeverInTheWordsOfAClassifier(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 )
 
 // An Outcome describes what became of a request: its first send and its retry. It
-// contains no secret and may be logged.
+// contains no secret.
 type Outcome struct {
 	Origin      string        // where the request went, in lower case and without a default port: "https://api.example.com"
 	First       Attempt       // the first send
@@ -16,7 +16,7 @@ type Outcome struct {
 	Withheld    Withheld      // why the request was sent without a token; "" if it carried one
 	NotRetried  NotRetried    // why a rejected request was not sent again; "" if it was
 	Advice      Advice        // what to do, if the request was rejected and not recovered; "" if nothing
-	Err         error         // why there was no retry or no response: a *RefreshError, ErrLoggedOut, the error of GetBody …
+	Err         error         // why there was no retry, no response or no recovery, such as a *RefreshError or ErrLoggedOut; else nil
 	Elapsed     time.Duration // from the rejection to the last response
 
 	overwritten bool // Base sent another credential than this package's
@@ -34,7 +34,7 @@ func (o Outcome) Recovered() bool {
 	return o.Rejection.Reason != "" && o.Retry.StatusCode != 0 && o.Err == nil
 }
 
-// RequestID returns the request id of the last response.
+// RequestID returns the request id of the last response. It may be empty.
 func (o Outcome) RequestID() string {
 	if o.Retry.StatusCode != 0 {
 		return o.Retry.RequestID
@@ -42,9 +42,10 @@ func (o Outcome) RequestID() string {
 	return o.First.RequestID
 }
 
-// OutcomeOf returns the Outcome of the request that resp is the response to. It
-// reports false for a request that was neither rejected nor had its token withheld.
-// It is for callers and SDKs that have the response; see also WithOutcome.
+// OutcomeOf returns the Outcome of the request that resp is the response to. It reports
+// false if the request was not rejected and its token was not withheld. It also reports
+// false if the request was made with WithoutToken or by a Refresher. If the caller does
+// not have the response, see WithOutcome.
 func OutcomeOf(resp *http.Response) (Outcome, bool) {
 	if resp == nil || resp.Request == nil {
 		return Outcome{}, false

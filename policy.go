@@ -14,9 +14,9 @@ import (
 	"github.com/reauth-go/reauth/internal/origin"
 )
 
-// Placeholder is the API key for an SDK that requires one. A Transport replaces it by
-// the token, or removes it where the token must not go: it is never sent in a header,
-// with or without a scheme, to any host.
+// Placeholder is an API key to give to an SDK that requires one. A Transport replaces
+// it with the token, or removes it if the token is withheld. It is never sent in a
+// header, with or without a scheme, to any host.
 const Placeholder = "reauth-placeholder"
 
 // ErrInsecure is returned for a request that would carry the token over plain http to
@@ -60,13 +60,13 @@ func (t *Transport) permit(req *http.Request, v *contextValue, own []string) (*C
 	return cred, "", insecure
 }
 
-// destination returns why the token must not go where the request goes, or an error if
-// the request must not either.
+// destination returns why the token must not be sent where the request goes, or an
+// error if the request must not be sent there either.
 func (t *Transport) destination(req *http.Request) (Withheld, error) {
 	u := req.URL
 	otherHost := req.Host != "" && req.Host != u.Host
 	switch {
-	case u.Host == "": // Base says so
+	case u.Host == "": // Base returns the error
 		return WithheldScheme, nil
 	case otherHost || req.Response != nil:
 	case t.Origins == nil && u.Scheme == "https", slices.Contains(t.asListed, originOf(req)):
@@ -98,12 +98,12 @@ func (t *Transport) lists(o origin.Origin) bool {
 	return slices.ContainsFunc(t.origins, func(l origin.Origin) bool { return l.Covers(o) })
 }
 
-// maxRedirects bounds the walk through a chain of redirects, which a caller could
-// close to a ring.
+// maxRedirects bounds the walk through a chain of redirects, which a caller could make
+// circular.
 const maxRedirects = 100
 
 // allTrusted reports whether req, and all requests of the chain of redirects that led
-// to it, have a trusted origin. A chain that is broken may have led anywhere.
+// to it, have a trusted origin. A broken chain is not trusted.
 func allTrusted(req *http.Request, trusted func(origin.Origin) bool) bool {
 	for range maxRedirects {
 		if req == nil || req.URL == nil || !trusted(origin.Of(req.URL)) {
@@ -166,7 +166,7 @@ func (t *Transport) ownCredentials(req *http.Request) []string {
 	return httpx.Values(req.Header, t.key)
 }
 
-// credentialName returns where the token goes, for a reader.
+// credentialName names the header or the query parameter that carries the token.
 func (t *Transport) credentialName() string {
 	if t.Query != "" {
 		return "the query parameter " + t.Query
@@ -174,10 +174,10 @@ func (t *Transport) credentialName() string {
 	return t.key
 }
 
-// inspectHeader is the one pass over the headers of a request. It returns the values
-// of the key, in any spelling, and whether maps.Clone makes a header that is fit to be
-// sent with one value set: it has no Placeholder, and no slice that an append could
-// write to. A map of exactly eight keys would have to grow for the ninth.
+// inspectHeader examines the headers of a request in one pass. It returns the values of
+// the key, in any spelling. clonable reports whether a maps.Clone of the header may be
+// sent once the value of the key is set: it has no Placeholder, and no slice that an
+// append could write to. A map of exactly eight keys would have to grow for the ninth.
 func inspectHeader(h http.Header, key string) (own []string, clonable bool) {
 	const mapGroup = 8 // how many keys a map holds without a table
 	clonable = len(h) > 0 && len(h) != mapGroup

@@ -517,7 +517,7 @@ func TestOwnCredentialSentUnchanged(t *testing.T) {
 	}
 }
 
-// An own credential that works is nobody's mistake.
+// A request's own credential that is accepted is not a mistake.
 func TestOwnCredentialAcceptedIsNoWarning(t *testing.T) {
 	cred, _ := secCredential(t)
 	logs := &journal{}

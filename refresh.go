@@ -13,16 +13,16 @@ import (
 
 // A Refresher obtains tokens from an issuer, a file, a secret manager or a login.
 //
-// Refresh returns a token other than stale.Token. It should return when ctx ends.
-// If it does not, nobody waits for it any longer, but its result is still used.
-// ctx carries no request's values and does not end with a request. A request made
-// with ctx through a Transport of the same Credential goes out without a token.
+// Refresh returns a token other than stale.Token. It should return when ctx ends. If it
+// does not, the callers stop waiting, but its result is still used. ctx has no values
+// of a request, and does not end with a request. A request made with ctx through a
+// Transport of the same Credential is sent without a token.
 //
-// A Credential calls its Refresher from its own goroutine, one call at a time, and
-// backs off after an error. Permanent, LoginEnded and AnswerLost say more about an
-// error; an error with a method RetryAfter() time.Duration sets the backoff. A call
-// that outlives Credential.RefreshTimeout, Set or Clear may overlap with the next,
-// but two calls never have the same refresh token.
+// A Credential calls its Refresher in a separate goroutine, one call at a time, and
+// backs off after an error. Permanent, LoginEnded and AnswerLost classify an error. If
+// an error has a method RetryAfter() time.Duration, it specifies the backoff. A call
+// that outlives Credential.RefreshTimeout, Set or Clear may overlap with the next call.
+// Two such calls never have the same refresh token.
 type Refresher interface {
 	Refresh(ctx context.Context, stale Stale) (Token, error)
 }
@@ -41,17 +41,18 @@ type Stale struct {
 	// Token is the current token. If zero, there is none.
 	Token Token
 
-	// Rejection is the response that rejected the token. If its Reason is empty, no
-	// server has: the token is about to expire, or has expired.
+	// Rejection describes the response that rejected the token. If its Reason is empty,
+	// no server has rejected the token: it is about to expire, or has expired.
 	//
-	// Its Challenges begin with those that asked for claims or a scope earlier,
-	// since the Credential was made or cleared, and end with the challenges of this
-	// rejection. A token is to be fetched with all of these claims and scopes.
+	// Its Challenges end with those of this rejection. Before them are earlier
+	// challenges that asked for claims or a scope, since the Credential was created or
+	// cleared. The Refresher should request a token with all of these claims and
+	// scopes.
 	Rejection Rejection
 
-	// AnswerLostAt is when a call began whose error was marked by AnswerLost: since
-	// then the refresh token may be used up. It is zero if there was none, and if
-	// the issuer does not replace refresh tokens.
+	// AnswerLostAt is when the first call began whose error was marked by AnswerLost.
+	// Since then the refresh token may be used up. It is zero if there was no such
+	// call, or if the issuer does not replace refresh tokens.
 	AnswerLostAt time.Time
 }
 
@@ -60,20 +61,20 @@ type Stale struct {
 // package github.com/cenkalti/backoff/v4 has the same effect.
 func Permanent(err error) error { return marked(err, errorKind{permanent: true}) }
 
-// LoginEnded marks err as permanent, and the refresh token as of no more use to any
-// process that shares the login, as invalid_grant does (RFC 6749 §5.2).
-// LoginEnded(nil) is nil.
+// LoginEnded marks err as permanent. It also says that the refresh token is no longer
+// valid, for all processes that share the login. An issuer says so with invalid_grant
+// (RFC 6749 §5.2). LoginEnded(nil) is nil.
 func LoginEnded(err error) error {
 	return marked(err, errorKind{permanent: true, loginEnded: true})
 }
 
-// AnswerLost marks err as one after which the issuer may have used the refresh
-// token up: the request was sent, and its answer did not arrive. The next call has
+// AnswerLost marks err as an error after which the refresh token may be used up: the
+// request was sent to the issuer, and the response did not arrive. The next call has
 // Stale.AnswerLostAt. AnswerLost(nil) is nil.
 //
-// An error of a dial or of a TLS handshake, or of reading a local file, loses no
-// answer. A refresh token in doubt that the Refresher does not present yet is an
-// error with a method RetryAfter, not marked again.
+// The error of a dial, of a TLS handshake or of reading a local file must not be
+// marked. If the Refresher does not yet present a refresh token that may be used up, it
+// returns an error with a method RetryAfter. That error must not be marked either.
 func AnswerLost(err error) error { return marked(err, errorKind{answerLost: true}) }
 
 // IsPermanent reports whether err was marked by Permanent or LoginEnded, or by
@@ -82,14 +83,14 @@ func IsPermanent(err error) bool {
 	return kindOf(err).permanent
 }
 
-// IsLoginEnded reports whether err was marked by LoginEnded. It is true of the Err
-// of a RefreshInfo whose refresh ended the login.
+// IsLoginEnded reports whether err was marked by LoginEnded. It reports true for the
+// Err of a RefreshInfo if the refresh ended the login.
 func IsLoginEnded(err error) bool { return kindOf(err).loginEnded }
 
 // IsAnswerLost reports whether err was marked by AnswerLost.
 func IsAnswerLost(err error) bool { return kindOf(err).answerLost }
 
-// An errorKind is what a Refresher says of its error.
+// An errorKind is what the marks of an error say.
 type errorKind struct{ permanent, loginEnded, answerLost bool }
 
 type markedError struct {
@@ -107,9 +108,9 @@ func marked(err error, kind errorKind) error {
 	return &markedError{err, kind}
 }
 
-// kindOf returns all that was said of err and of the errors that it wraps.
+// kindOf returns the marks of err and of all errors that it wraps.
 func kindOf(err error) (kind errorKind) {
-	defer func() { _ = recover() }() // of an Unwrap of a nil pointer
+	defer func() { _ = recover() }() // Unwrap of a nil pointer may panic
 	walk(err, func(err error) {
 		switch e := err.(type) {
 		case *markedError:
@@ -141,8 +142,9 @@ func walk(err error, visit func(error)) {
 	}
 }
 
-// A RefreshError says why there is no usable token, or none other than the rejected
-// one. Its text is safe to log; that of the error which Unwrap returns may not be.
+// A RefreshError says why there is no usable token, or no token other than the rejected
+// one. Its text is safe to log. The text of the error that Unwrap returns may contain
+// secrets.
 type RefreshError struct {
 	Rejection Rejection // of the token to replace; zero if it was the first or had expired
 	RetryAt   time.Time // when the Refresher may be called again; zero if not before Set or Clear
@@ -167,8 +169,8 @@ func (e *RefreshError) Unwrap() error {
 // Clear.
 func (e *RefreshError) Permanent() bool { return e.RetryAt.IsZero() }
 
-// RetryAfter returns the time until RetryAt, for a Refresher that asks a Credential.
-// It is zero if Permanent.
+// RetryAfter returns the time until RetryAt, or zero if e is permanent. A Refresher
+// that calls another Credential may return e as its own error.
 func (e *RefreshError) RetryAfter() time.Duration {
 	if e.Permanent() {
 		return 0

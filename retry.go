@@ -18,18 +18,18 @@ import (
 
 // A rejectedRequest is a request whose token was rejected, on its way to the retry.
 type rejectedRequest struct {
-	t        *Transport
-	req      *http.Request
-	clonable bool           // what inspectHeader returned
-	resp     *http.Response // the rejection
-	head     *peek.Body     // the beginning of its body
-	body     replay.Body    // of the request
-	cred     *Credential
-	why      rejection
-	next     *tokenState   // what the retry carries
-	again    io.ReadCloser // the body of the retry
-	began    time.Time     // when the rejection came
-	delay    time.Duration // before the retry
+	t         *Transport
+	req       *http.Request
+	clonable  bool           // what inspectHeader returned
+	resp      *http.Response // the rejection
+	head      *peek.Body     // the beginning of its body
+	body      replay.Body    // of the request
+	cred      *Credential
+	why       rejection
+	next      *tokenState   // what the retry carries
+	retryBody io.ReadCloser // the body of the retry
+	began     time.Time     // when the rejection came
+	delay     time.Duration // before the retry
 	Outcome
 }
 
@@ -44,8 +44,8 @@ func (r *rejectedRequest) giveUp(why NotRetried, err error) bool {
 	return false
 }
 
-// refresh obtains the token for the retry. The rejection is read to its end before: its
-// connection may be the one that the refresh needs.
+// refresh obtains the token for the retry. It reads the body of the rejection first:
+// the refresh may need its connection.
 func (r *rejectedRequest) refresh() bool {
 	if !r.why.Reason.Refreshable() {
 		return r.giveUp(NotRetriedReason, nil)
@@ -56,8 +56,8 @@ func (r *rejectedRequest) refresh() bool {
 	if asked {
 		r.delay = after
 	}
-	// The default wait is short beside a refresh: for that, the deadline is compared
-	// when the token is there.
+	// The default delay is short compared to a refresh. The deadline is then checked
+	// after the refresh.
 	if (asked || r.t.RetryWait > 0) && !r.affords(r.delay) {
 		r.cred.replaceSoon(r.req.Context(), r.why) // for the next request
 		return false
@@ -84,7 +84,7 @@ func notRetriedFor(req *http.Request, err error) NotRetried {
 	return NotRetriedNoToken
 }
 
-// affords reports whether there is time to wait so long before the retry.
+// affords reports whether there is enough time for the delay before the retry.
 func (r *rejectedRequest) affords(wait time.Duration) bool {
 	if _, asked := r.retryAfter(); asked && wait > maxRetryAfter {
 		return r.giveUp(NotRetriedRetryAfter, nil)
@@ -105,7 +105,7 @@ func (r *rejectedRequest) wait() bool {
 	if !r.affords(wait) {
 		return false
 	}
-	if r.body.Lost() { // it does not return while we wait
+	if r.body.Lost() { // it cannot be restored during the delay
 		return r.giveUp(NotRetriedBodyTooLarge, nil)
 	}
 	if wait > 0 {
@@ -157,21 +157,21 @@ func (r *rejectedRequest) retryAfter() (time.Duration, bool) {
 
 // rewind prepares the body of the retry.
 func (r *rejectedRequest) rewind() bool {
-	again, err := r.body.Retry()
+	body, err := r.body.Retry()
 	switch {
 	case errors.Is(err, replay.ErrTooLarge):
 		return r.giveUp(NotRetriedBodyTooLarge, nil)
 	case err != nil:
 		return r.giveUp(NotRetriedBodyFailed, r.t.secrets(r.req, r.why.rejected, r.next).Err("reauth: ", err))
 	}
-	r.again = again
+	r.retryBody = body
 	return true
 }
 
 // retry sends the request for the second and last time.
 func (r *rejectedRequest) retry() (*http.Response, error) {
 	httpx.CloseBody(r.resp.Body)
-	resp, _, err := r.t.send(r.req, r.next, r.again, r.clonable)
+	resp, _, err := r.t.send(r.req, r.next, r.retryBody, r.clonable)
 	r.Elapsed = time.Since(r.began)
 	secrets := r.t.secrets(r.req, r.why.rejected, r.next)
 	if resp == nil {
@@ -191,8 +191,8 @@ func (r *rejectedRequest) retry() (*http.Response, error) {
 	return resp, err
 }
 
-// giveBack returns the rejection with its body unread; or, if the context of the
-// request has ended, the cause.
+// giveBack returns the rejection with its body unread. If the context of the request
+// has ended, it returns the cause.
 func (r *rejectedRequest) giveBack() (*http.Response, error) {
 	r.body.Release()
 	r.Elapsed = time.Since(r.began)

@@ -334,7 +334,7 @@ func TestRetryBodyPipeWithoutANewToken(t *testing.T) {
 // locked, so that -race sees two Reads at once.
 func TestRetryBodyChunksWhereverThe401Falls(t *testing.T) {
 	content := bodyBytes(1 << 20)
-	bodyEachProtocol(t, func(t *testing.T, proto string) { // B5 is the HTTP/2 half
+	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		var got []byte
 		var size atomic.Int64
 		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {
@@ -1775,7 +1775,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// A server that offers only Basic, and takes bearer tokens all the same.
+// A server that offers only Basic, and accepts bearer tokens nevertheless.
 func TestRetryAtAServerThatOffersAnotherScheme(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite()

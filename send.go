@@ -71,9 +71,9 @@ func (t *Transport) baseError(err error, s *tokenState) error {
 	return mask.WithText(strings.NewReplacer(escaped, "[redacted]", s.AccessToken, "[redacted]").Replace(text), err)
 }
 
-// shown returns the request that a response shows. It is the caller's, so that it has
-// no token and the redirects that led to it; with the URL that was reached if Base
-// followed a redirect, and with the context of the copy that Base made.
+// shown returns the request that a response shows. It is the caller's request, which
+// has no token, and which has the redirects that led to it. If Base followed a
+// redirect, it has the final URL. Its context is that of the request that Base shows.
 func (t *Transport) shown(req, got, sent *http.Request) *http.Request {
 	c := httpx.Shown(req, got, sent)
 	if c != req && got.URL != nil && got.URL != sent.URL && got.URL.String() != sent.URL.String() {
@@ -85,8 +85,8 @@ func (t *Transport) shown(req, got, sent *http.Request) *http.Request {
 	return c
 }
 
-// overwrites reports whether got, which Base shows as what it sent, has another
-// credential than s.
+// overwrites reports whether got, the request that Base shows, has a credential other
+// than s.
 func (t *Transport) overwrites(got *http.Request, s *tokenState) bool {
 	if t.Query != "" || got == nil || s.AccessToken == "" {
 		return false
@@ -106,8 +106,8 @@ func (t *Transport) value(s *tokenState) string {
 	return t.prefix + s.AccessToken
 }
 
-// sendWithout sends the request as it is, without Placeholder, and without a token of
-// ours that the request has where that must not go.
+// sendWithout sends the request as it is, without Placeholder. If the token must not go
+// there, a token of the Credential that the request has is removed too.
 func (t *Transport) sendWithout(req *http.Request, v *contextValue, why Withheld) (*http.Response, error) {
 	out := t.withoutOurs(req, why)
 	t.warnPlaceholder(req)
@@ -174,8 +174,8 @@ func (t *Transport) warnPlaceholder(req *http.Request) {
 }
 
 // classify returns the rejection that resp is, or nil, and the beginning of its body. s
-// is the token that was sent, nil if none of ours; before is the token of the send
-// before.
+// is the token that was sent, or nil if it was not the Credential's; before is the
+// token of the send before.
 func (t *Transport) classify(req *http.Request, resp *http.Response, s, before *tokenState) (*rejection, *peek.Body) {
 	if resp == nil || t.Classifier == nil && resp.StatusCode != http.StatusUnauthorized {
 		return nil, nil
@@ -231,7 +231,7 @@ func (t *Transport) seen(req *http.Request, s *tokenState, o requestOrigin) *htt
 	return seen
 }
 
-// redacted stands where a credential stood.
+// redacted replaces a credential.
 const redacted = "[redacted]"
 
 // redacted returns the request as it was sent, its credential redacted.
@@ -259,8 +259,8 @@ func (t *Transport) redacted(req *http.Request, s *tokenState) *http.Request {
 	return &c
 }
 
-// accepts reports whether a response that is no rejection says that the server took
-// the token.
+// accepts reports whether a response that is not a rejection shows that the server
+// accepted the token.
 func accepts(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusTooManyRequests:
@@ -284,7 +284,7 @@ func (t *Transport) answered(req *http.Request, resp *http.Response, err error, 
 	}
 }
 
-// noteAccepted tells the Credential of a token that the origin has accepted.
+// noteAccepted notes that the origin has accepted the token, if the response shows it.
 func (t *Transport) noteAccepted(req *http.Request, resp *http.Response, cred *Credential, s *tokenState) {
 	if s.AccessToken != "" && accepts(resp.StatusCode) {
 		cred.accepted(s, originOf(req))

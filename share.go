@@ -15,12 +15,12 @@ import (
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
-// This file is what a refresh does with a Store: no refresh token is sent unless the
-// record names the sender. The first row that applies to the record decides, and all but
-// the last two rows of the first table lead back to it, or end.
+// This file has what a refresh does with a Store. No refresh token is sent unless the
+// record names the sender. The first row of this table that applies to the record
+// decides. After a row that writes or waits, the record is read again.
 //
 //	it cannot be read                        an error; a token without refresh token
-//	                                           is refreshed all the same
+//	                                           is refreshed nevertheless
 //	it says that the login has ended         ErrLoggedOut
 //	it is older than what is known here,     ours is written back, in doubt
 //	  or gone
@@ -41,14 +41,14 @@ import (
 //	another permanent error                  the lease is released
 //	another error                            the lease is released, with a pause for all
 //
-// A doubt is a refresh token that was sent, and whose answer nobody has: "sent" without
-// "by". No two machines' clocks are compared: a lease and a pause are timed by whoever
-// looks, from when it first saw the record.
+// A refresh token is in doubt if it was sent, and no process has the response: "sent"
+// without "by". No two machines' clocks are compared: each process times a lease and a
+// pause from when it first saw the record.
 
 const (
-	leaseTime   = 5 * time.Second         // a lease whose record does not change for so long has lost its holder
+	leaseTime   = 5 * time.Second         // a lease ends if its record does not change for so long
 	leaseRenew  = 1500 * time.Millisecond // how often its holder changes it
-	leaseMargin = time.Second             // how long before its end nothing is sent any more
+	leaseMargin = time.Second             // nothing is sent for so long before its end
 	lookLeast   = 30 * time.Millisecond   // between two looks at another's lease
 	lookMost    = 250 * time.Millisecond
 	lookAgain   = time.Second // between two looks after a permanent failure
@@ -67,8 +67,8 @@ type share struct {
 	sum   [sha256.Size]byte // of the record that was read or written last
 	first time.Time         // when it was first seen
 
-	refused      recordKey // the record that a Refresher refused for good, or did not dare to present
-	refusedUntil time.Time // zero for good
+	refused      recordKey // the record for which the Refresher failed permanently, or whose refresh token it did not present
+	refusedUntil time.Time // zero if permanently
 	refusal      error
 	looked       time.Time // after a permanent failure
 }
@@ -81,18 +81,19 @@ func (c *Credential) sharedLocked() *share {
 	return c.shared
 }
 
-// An obtained is what came of a flight: of the Refresher, or of the Store.
+// An obtained is the result of a flight, from the Refresher or from the Store.
 type obtained struct {
 	tok      Token
 	err      error
 	shared   bool          // another process has refreshed
-	asked    *requirements // that the token was fetched with, if shared
-	lifetime time.Duration // likewise
+	asked    *requirements // what the token was fetched with, if shared
+	lifetime time.Duration // of the token, if shared
 	old      *Token        // what the Refresher was to replace, if not the flight's
 	save     func()        // what is left to do, once the callers go on
 }
 
-// errUnchanged is the error of a flight that looked whether a permanent failure lasts.
+// errUnchanged is the error of a flight that found the record unchanged after a
+// permanent failure.
 var errUnchanged = errors.New("reauth: the record has not changed since the Refresher failed")
 
 // A storeError is an error that has to do with the Store. It may say when to try again.
@@ -125,9 +126,9 @@ func (c *Credential) loadRecord(ctx context.Context) (r record, first time.Time,
 	return r, known.first, nil
 }
 
-// swapRecord replaces old by next, and reports whether next is in the Store. It looks if
-// the Store says no, or that it failed: clients of servers repeat commands, and then the
-// swap has happened.
+// swapRecord replaces old with next, and reports whether next is in the Store. If the
+// Store reports false or an error, swapRecord loads the record: the client of a server
+// may repeat a command that has succeeded.
 func (c *Credential) swapRecord(ctx context.Context, old, next record) (bool, error) {
 	call, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -143,7 +144,7 @@ func (c *Credential) swapRecord(ctx context.Context, old, next record) (bool, er
 	case lookErr == nil && raw == next.raw:
 		c.wrote(next)
 		return true, nil
-	case lookErr == nil && (err == nil || raw != old.raw): // another was quicker
+	case lookErr == nil && (err == nil || raw != old.raw): // another process was quicker
 		return false, nil
 	case err == nil:
 		err = lookErr
@@ -159,7 +160,7 @@ func (c *Credential) wrote(r record) {
 	known.sum, known.first = sha256.Sum256([]byte(r.raw)), time.Now()
 }
 
-// overwrite replaces whatever the record is, also one that cannot be read.
+// overwrite replaces the record, even if it cannot be parsed.
 func (c *Credential) overwrite(ctx context.Context, next func(record) record) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -185,7 +186,8 @@ func (c *Credential) overwrite(ctx context.Context, next func(record) record) er
 	}
 }
 
-// note keeps what is known of the record, unless more is known.
+// note keeps the login and the sequence number of the record, unless a newer one is
+// known.
 func (c *Credential) note(r record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -274,8 +276,8 @@ func (f *flight) adoptable(r record, now time.Time) (tok Token, usable bool) {
 	return tok, r.hasClaims(asks.claims) && !(f.renewed && len(asks.scopes) > 0)
 }
 
-// obtainAlone calls the Refresher although the record cannot be read, if no refresh token
-// is sent by that.
+// obtainAlone calls the Refresher although the record cannot be read, provided that no
+// refresh token is sent.
 func (c *Credential) obtainAlone(ctx context.Context, f *flight, why error) obtained {
 	if f.stale.Token.AccessToken == "" || f.stale.Token.RefreshToken != "" {
 		return obtained{err: why}
@@ -293,10 +295,10 @@ func (c *Credential) call(ctx context.Context, stale Stale) (Token, error) {
 	return tok, err
 }
 
-// writeBack replaces a record that was lost or rolled back by what is known here. Others
-// may have used the refresh token since.
+// writeBack replaces a record that was lost or rolled back with what is known here.
+// Another process may have used the refresh token since.
 func (c *Credential) writeBack(ctx context.Context, old record, known share, cur *tokenState, now time.Time, norotation bool) error {
-	if cur == nil { // there is nothing to write; another may have the token
+	if cur == nil { // there is nothing to write; another process may have the token
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.shared = nil
@@ -309,12 +311,12 @@ func (c *Credential) writeBack(ctx context.Context, old record, known share, cur
 	}
 	_, err := c.swapRecord(ctx, old, r.written())
 	if err == nil {
-		c.warn(ctx, "reauth: the record of the Store was lost or rolled back, and is written again", slog.String("hint", "see that the Store keeps what was written: no eviction, no old backup, a disk that is synced"))
+		c.warn(ctx, "reauth: the record of the Store was lost or rolled back, and is written again", slog.String("hint", "make sure that the Store keeps what was written: no eviction, no old backup, a disk that is synced"))
 	}
 	return err
 }
 
-// endSession is Clear, by another process.
+// endSession ends the login because another process has ended it.
 func (c *Credential) endSession(f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -332,10 +334,10 @@ type lease struct {
 
 	mu   sync.Mutex
 	held record    // the record now
-	ends time.Time // when nothing is to be sent any more
+	ends time.Time // after this nothing may be sent
 }
 
-// takeLease returns the lease of the record, or nil if another was quicker.
+// takeLease returns the lease of the record, or nil if another process was quicker.
 func (c *Credential) takeLease(ctx context.Context, r record, first time.Time) (*lease, error) {
 	l := &lease{c: c, taken: r}
 	if r.inDoubt() {
@@ -361,7 +363,7 @@ func (c *Credential) takeLease(ctx context.Context, r record, first time.Time) (
 	return l, nil
 }
 
-// refresh calls the Refresher, and writes what came of it.
+// refresh calls the Refresher, and writes the result.
 func (l *lease) refresh(ctx context.Context, f *flight) obtained {
 	c := l.c
 	stale := f.stale
@@ -409,7 +411,7 @@ func (l *lease) refresh(ctx context.Context, f *flight) obtained {
 	next := l.failed(o.err)
 	l.release(ctx, next)
 	if pause := time.Duration(next.State.RetryInMS) * time.Millisecond; pause > 0 {
-		o.err = &storeError{o.err, pause} // as for the others
+		o.err = &storeError{o.err, pause} // as for the other processes
 	}
 	return o
 }
@@ -423,7 +425,7 @@ func (l *lease) failed(err error) record {
 	norotation := c.norotation
 	c.mu.Unlock()
 	asks := retryAfterOf(err)
-	var until time.Time // that the record is refused here; zero for good
+	var until time.Time // until when the Refresher is not called with the record; zero if permanently
 	switch {
 	case kind.answerLost:
 		r.State.Failures++
@@ -493,7 +495,8 @@ func (l *lease) current() record {
 	return record{raw: l.held.raw}
 }
 
-// renew changes the record from time to time, so that others see that its holder lives.
+// renew changes the record from time to time, so that other processes see that the
+// lease is held.
 func (l *lease) renew(ctx context.Context) {
 	ticker := time.NewTicker(leaseRenew)
 	defer ticker.Stop()
@@ -518,16 +521,16 @@ func (l *lease) renew(ctx context.Context) {
 	}
 }
 
-// A leaseContext is the context of a refresh. Its Deadline is the end of the lease, which
-// moves on; it does not end with it, as an answer may still come. Who sends a refresh
-// token compares it with the clock at the last moment: the process may have been stopped
-// in between.
+// A leaseContext is the context of a refresh. Its Deadline is the end of the lease,
+// which each renewal postpones. It does not end then, as a response may still come. A
+// Refresher that sends a refresh token compares the Deadline with the clock at the last
+// moment: the process may have been suspended.
 type leaseContext struct {
 	context.Context
 	lease *lease
 }
 
-// Deadline returns when nothing is to be sent any more.
+// Deadline returns after when nothing may be sent.
 func (ctx *leaseContext) Deadline() (time.Time, bool) {
 	ctx.lease.mu.Lock()
 	ends := ctx.lease.ends
@@ -538,8 +541,8 @@ func (ctx *leaseContext) Deadline() (time.Time, bool) {
 	return ends, true
 }
 
-// saved writes the new token. Requests go on with it after saveWait, and it is tried
-// until saveTime has passed.
+// saved writes the new token. Requests wait for it until saveWait has passed. It is
+// repeated until saveTime has passed.
 func (l *lease) saved(ctx context.Context, f *flight, o obtained, began time.Time) obtained {
 	c := l.c
 	var lifetime time.Duration
@@ -561,18 +564,18 @@ func (l *lease) saved(ctx context.Context, f *flight, o obtained, began time.Tim
 	case saveDone:
 		c.note(next)
 	case saveEnded:
-		c.warn(ctx, "reauth: the result of a refresh was dropped: the login has ended meanwhile")
+		c.warn(ctx, "reauth: the result of a refresh was discarded: the login has ended meanwhile")
 		c.endSession(f)
 		return obtained{err: ErrLoggedOut}
 	case saveOlder:
-		c.warn(ctx, "reauth: the result of a refresh was dropped: the Store has a newer token, or that of another login")
+		c.warn(ctx, "reauth: the result of a refresh was discarded: the Store has a newer token, or that of another login")
 		return c.obtainShared(ctx, f)
 	case saveFailed:
 		c.note(next) // the refresh token before must not be sent again
 		c.warn(ctx, "reauth: a new token is not in the Store yet", slog.String("error", err.Error()), slog.String("hint", "requests use it from memory; if this process ends before the Store has it, the login may be lost"))
 		o.save = func() {
 			if result, err := l.save(ctx, next, saveTime-time.Since(tried)); result == saveFailed {
-				c.warn(ctx, "reauth: a new token was not saved, and is in memory only", slog.String("error", err.Error()), slog.String("hint", "see the Store; the next refresh writes the record again"))
+				c.warn(ctx, "reauth: a new token was not saved, and is in memory only", slog.String("error", err.Error()), slog.String("hint", "check the Store; the next refresh writes the record again"))
 			}
 		}
 	}
@@ -589,8 +592,8 @@ const (
 	saveEnded             // there was a logout
 )
 
-// save writes next over the lease, or over whatever an earlier state of the same login
-// left there: a late answer has the only refresh token that is of use.
+// save replaces the lease, or an earlier state of the same login, with next: a late
+// response has the only valid refresh token.
 func (l *lease) save(ctx context.Context, next record, wait time.Duration) (saveResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()

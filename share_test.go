@@ -406,7 +406,7 @@ func TestShareValidTokenNeedsNoStore(t *testing.T) {
 	}
 }
 
-// A token without a refresh token is refreshed all the same.
+// A token without a refresh token is refreshed nevertheless.
 func TestShareNoRefreshTokenNeedsNoStore(t *testing.T) {
 	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
 		p := all[0]
@@ -435,8 +435,8 @@ func TestShareSlowIssuer(t *testing.T) {
 	})
 }
 
-// A holder that is silent for five seconds of the observer's is dead, whatever its clock
-// said; before that, nothing is presented, though the holder may be known to be dead.
+// A lease whose holder does not renew it for five seconds by the observer's clock ends,
+// whatever the holder's clock says. Before that, no refresh token is presented.
 func TestShareLeaseOfADeadHolder(t *testing.T) {
 	for _, skew := range []time.Duration{0, -2 * time.Hour, 2 * time.Hour} {
 		t.Run(skew.String(), func(t *testing.T) {
@@ -678,7 +678,8 @@ func TestShareClearDuringAnothersRefresh(t *testing.T) {
 	}
 }
 
-// A late answer is saved, over "dead" too: it has the only refresh token of use.
+// A late answer is saved, even if the lease has ended: it has the only valid refresh
+// token.
 func TestShareLateAnswer(t *testing.T) {
 	shared(t, 2, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
 		i.grace = -1
@@ -727,7 +728,7 @@ func TestShareLostRecord(t *testing.T) {
 	}
 }
 
-// A damaged record, and one of a later format, are left alone, except by Set.
+// Only Set replaces a damaged record, and one of a later format.
 func TestShareDamagedRecord(t *testing.T) {
 	for name, damaged := range map[string]string{
 		"no JSON":      `{"access_token":`,
@@ -1102,7 +1103,7 @@ func TestShareDeadlineOfTheRefresh(t *testing.T) {
 	})
 }
 
-// A renewal that seemed to fail may have happened: the lease is released all the same.
+// A renewal that seemed to fail may have happened: the lease is released nevertheless.
 func TestShareReleaseAfterADoubtfulRenewal(t *testing.T) {
 	shared(t, 1, func(t *testing.T, s *memoryStore, i *rotatingIssuer, all []*process) {
 		all[0].mustGet(t)

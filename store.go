@@ -12,35 +12,37 @@ import (
 	"time"
 )
 
-// A Store keeps one record for all Credentials that share a login: in one process, in
-// several, on many machines. It must be safe for concurrent use. Packages store and
-// those below it have some; store/storetest tests others.
+// A Store keeps one record for all Credentials that share a login, in one process, in
+// several processes or on many machines. A Store must be safe for concurrent use by
+// multiple goroutines. Package store and the packages below it provide implementations.
+// Package storetest tests implementations.
 //
 // # The record
 //
 // A record is the JSON of a golang.org/x/oauth2.Token with one more member, "reauth":
 //
-//	v             the format, 1; a record of a higher one is an error, and left alone
-//	nonce         no two writes have the same
-//	login         which login the tokens stem from
-//	seq           how many tokens this login had
-//	lifetime_ms   how long the access token was valid when it came
-//	claims        that it was fetched with
-//	by, sent      the lease: who refreshes, and since when the refresh token may be used up
-//	failures      of refreshes in a row
-//	retry_in_ms   how long to wait after the last of them, from when the record was seen
-//	ended         there was a logout
+//	v             the format, 1; a refresh fails if it is higher
+//	nonce         a random value, different for each write
+//	login         the login that the tokens belong to
+//	seq           how many tokens this login has had
+//	lifetime_ms   how long the access token was valid when it was obtained
+//	claims        the claims that the access token was fetched with
+//	by, sent      the lease: its holder, and since when the refresh token may be used up
+//	failures      how many refreshes in a row have failed
+//	retry_in_ms   how long to back off after the last failure, from when the record is first seen
+//	ended         whether there was a logout
 //
-// An operator may write {"refresh_token":"…"}: that is a new login. The record has
+// An operator may write {"refresh_token":"…"} to begin a new login. The record contains
 // secrets in clear text; see store.Sealed.
 type Store interface {
-	// Load returns the record, "" if there is none; never one older than a
-	// CompareAndSwap that has returned to anybody.
+	// Load returns the record, or "" if there is none. The record must not be older
+	// than any CompareAndSwap that has returned, in this process or another.
 	Load(ctx context.Context) (record string, err error)
 
-	// CompareAndSwap replaces the record by new if it is still old, as one step for
-	// all who share the Store, and reports whether it did. "" stands for no record.
-	// It is durable when it returns. After an error it may have happened, or not.
+	// CompareAndSwap replaces the record with new if it is still old, and reports
+	// whether it did. It must be atomic for all processes that share the Store. ""
+	// stands for no record. The new record must be durable when CompareAndSwap returns.
+	// If it returns an error, the record may or may not have been replaced.
 	CompareAndSwap(ctx context.Context, old, new string) (swapped bool, err error)
 }
 
@@ -75,7 +77,7 @@ type recordState struct {
 	Ended      bool      `json:"ended,omitempty"`
 }
 
-// parseRecord returns what raw says. The error names no secret.
+// parseRecord parses raw. The error contains no secret.
 func parseRecord(raw string) (record, error) {
 	r := record{raw: raw}
 	switch {
@@ -85,7 +87,7 @@ func parseRecord(raw string) (record, error) {
 		return r, fmt.Errorf("it has %d bytes, and at most %d are read", len(raw), maxRecord)
 	}
 	if err := json.Unmarshal([]byte(raw), &r); err != nil {
-		return r, errors.New("it is no JSON of a token: restore it, or log in again, which replaces it")
+		return r, errors.New("it is not the JSON of a token: restore it, or log in again, which replaces it")
 	}
 	if r.State.Version > recordVersion {
 		return r, fmt.Errorf("it has the format %d, and this program knows %d: update the program", r.State.Version, recordVersion)
@@ -95,7 +97,7 @@ func parseRecord(raw string) (record, error) {
 			return r, err
 		}
 	}
-	if r.State.Login == "" && !r.State.Ended { // an operator's
+	if r.State.Login == "" && !r.State.Ended { // written by an operator
 		if r.AccessToken == "" && r.RefreshToken == "" {
 			return r, errors.New("it has no token: restore it, or log in again, which replaces it")
 		}
@@ -112,10 +114,10 @@ func newRecord(tok Token, login string, seq int64, lifetime time.Duration) recor
 	return r
 }
 
-// written returns r as it is to be written, unlike any other.
+// written returns r with a new nonce, encoded for the Store.
 func (r record) written() record {
 	r.State.Version, r.State.Nonce = recordVersion, rand.Text()
-	b, _ := json.Marshal(r) // strings, numbers and times of our own
+	b, _ := json.Marshal(r) // it cannot fail: r has only strings, numbers and times
 	r.raw = string(b)
 	return r
 }
@@ -125,12 +127,14 @@ func (r *record) token() Token {
 	return Token{AccessToken: r.AccessToken, TokenType: r.TokenType, RefreshToken: r.RefreshToken, Expiry: r.Expiry}
 }
 
-// lifetime returns how long the access token was valid when it came; 0 if not known.
+// lifetime returns how long the access token was valid when it was obtained; 0 if not
+// known.
 func (r *record) lifetime() time.Duration {
 	return time.Duration(r.State.LifetimeMS) * time.Millisecond
 }
 
-// inDoubt reports whether the refresh token may be used up, and nobody is asking.
+// inDoubt reports whether the refresh token may be used up, and no process holds the
+// lease.
 func (r *record) inDoubt() bool { return r.State.By == "" && !r.State.Sent.IsZero() }
 
 // hasClaims reports whether the token was fetched with all of the claims.
@@ -138,8 +142,8 @@ func (r *record) hasClaims(claims []string) bool {
 	return !slices.ContainsFunc(claims, func(c string) bool { return !slices.Contains(r.State.Claims, c) })
 }
 
-// A recordKey tells what a refresh would begin with. It has no secret, as fmt may print
-// it.
+// A recordKey identifies what a refresh would start from. It contains no secret, as fmt
+// may print it.
 type recordKey struct {
 	login        string
 	seq          int64

@@ -16,9 +16,10 @@ const maxTokenBytes = 64 << 10
 
 // A Token is what a Refresher returns and a Transport attaches.
 //
-// The verbs of package fmt and the handlers of log/slog print a Token redacted,
-// with its Fingerprint in place of its secrets. Package fmt cannot call methods on
-// an unexported field: a struct that holds a Token in one must not be printed.
+// The verbs of package fmt and the handlers of log/slog print a Token redacted, with
+// its Fingerprint in place of its secrets. Package fmt cannot call methods on an
+// unexported field: a struct that holds a Token in an unexported field must not be
+// printed.
 type Token struct {
 	// AccessToken is the credential itself, without an authentication scheme.
 	AccessToken string
@@ -35,13 +36,13 @@ type Token struct {
 	// token is used until a server rejects it.
 	Expiry time.Time
 
-	// RefreshAt is when the issuer wants the refresh ahead of expiry to begin, if it
-	// says so (refresh_in of Microsoft Entra ID). It overrides
-	// Credential.RefreshBefore, unless that is negative.
+	// RefreshAt is when the issuer asks for a refresh ahead of expiry, such as with
+	// refresh_in of Microsoft Entra ID. If zero, Credential.RefreshBefore decides. If
+	// not zero, it overrides Credential.RefreshBefore, unless that is negative.
 	RefreshAt time.Time
 
-	// session counts the logins of the Credential that returned the token, from 1.
-	// Zero is a token from elsewhere.
+	// session counts the logins of the Credential that returned the token, from 1. It
+	// is zero for a token that no Credential returned.
 	session uint64
 }
 
@@ -49,11 +50,11 @@ type Token struct {
 // RFC 6749 §7.1, RFC 7800).
 var boundTypes = []string{"dpop", "mac", "pop"}
 
-// Validate reports why the token cannot be sent: the access token is empty, longer
-// than 64 KiB, begins or ends with white space, has a control character, or is
-// Placeholder; or the type is one for which each request is signed, such as DPoP.
-// The error names the problem and never the token. A Credential validates every
-// token that it is given.
+// Validate returns an error if the token cannot be sent. The access token must not be
+// empty, longer than 64 KiB, or Placeholder. It must not begin or end with white space,
+// or contain a control character. The type must not be one that requires a signature of
+// each request, such as DPoP. The error names the problem and never contains the token.
+// A Credential validates every token that it is given.
 func (t Token) Validate() error {
 	s := t.AccessToken
 	switch {
@@ -114,9 +115,9 @@ func (t Token) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(t.String())) 
 // LogValue implements slog.LogValuer.
 func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
-// MarshalText returns an error, and with it package encoding/json and the encoders
-// of XML and YAML: a Token must not slip into an event, and a Token that was saved
-// redacted would be a lost login. To save a Token, copy its fields.
+// MarshalText always returns an error, so that encoding/json and the encoders of XML
+// and YAML do too. A Token must not get into an event by accident, and a redacted Token
+// cannot be used after it is read back. To save a Token, copy its fields.
 func (t Token) MarshalText() ([]byte, error) {
 	return nil, errors.New("reauth: a Token does not marshal itself: to save one, copy AccessToken, RefreshToken and Expiry into a struct of your own")
 }

@@ -215,7 +215,7 @@ func TestTokenValidateAcceptsWhatAHeaderCarries(t *testing.T) {
 	}
 }
 
-// What is told apart in logs must not be what is to be guessed.
+// What distinguishes tokens in logs must not help to guess them.
 func TestTokenValidateRefusesTypesThatSignRequests(t *testing.T) {
 	for _, name := range []string{"DPoP", "dpop", "mac", "PoP"} {
 		err := reauth.Token{AccessToken: "T", TokenType: name}.Validate()

@@ -10,17 +10,17 @@ import (
 	"time"
 )
 
-// A tokenState is a token that a Credential holds, with what is known of it. It is
-// not modified; a Credential replaces it by a copy. Only verdicts are added to.
+// A tokenState is a token that a Credential holds, with what is known of it. It must
+// not be modified: a Credential replaces it with a copy. Only verdicts are added to.
 type tokenState struct {
 	Token
 	bearer string // the value of an Authorization header
 	sum    [sha256.Size]byte
 
-	obtained     time.Time    // when it came
+	obtained     time.Time    // when it was obtained
 	expiry       instant      // zero: never
 	refreshAt    instant      // when to refresh ahead of expiry; zero: never
-	outlived     bool         // it came past its Expiry, which is ignored
+	outlived     bool         // it was obtained after its Expiry, which is ignored
 	forRejection bool         // it was fetched because a server rejected another token
 	asked        requirements // what it was fetched with
 	repeats      int          // how often the Refresher returned it again
@@ -29,7 +29,7 @@ type tokenState struct {
 }
 
 const (
-	minUse     = time.Second     // a token of the Refresher is used for that long
+	minUse     = time.Second     // a token of the Refresher is used for at least that long
 	settleTime = 5 * time.Second // until all servers may be expected to know a new token
 )
 
@@ -64,8 +64,8 @@ func (c *Credential) newTokenState(tok Token, start, now time.Time) *tokenState 
 	return s
 }
 
-// newSetState returns the state of a token that was given to Set. Its lifetime is
-// not known, and its Expiry is believed.
+// newSetState returns the state of a token that was given to Set. Its lifetime is not
+// known, and its Expiry is used as it is.
 func (c *Credential) newSetState(tok Token, now time.Time) *tokenState {
 	s := tokenStateOf(tok, now)
 	switch {
@@ -93,7 +93,8 @@ func tokenStateOf(tok Token, now time.Time) *tokenState {
 	}
 }
 
-// fingerprint is Fingerprint, of the sum that is known. It is empty for a nil s.
+// fingerprint is Token.Fingerprint without computing the sum again. It is empty for a
+// nil s.
 func (s *tokenState) fingerprint() string {
 	if s == nil || s.AccessToken == "" {
 		return ""
@@ -123,12 +124,12 @@ func (s *tokenState) usable(now time.Time) bool {
 	return s != nil && s.AccessToken != "" && !s.expiry.passedAt(now)
 }
 
-// age returns how long ago the token came.
+// age returns how long ago the token was obtained.
 func (s *tokenState) age(now time.Time) time.Duration { return now.Sub(s.obtained) }
 
-// An instant is a moment by both clocks: the monotonic clock may stop while the
-// machine sleeps, and the wall clock may be set. It has passed when either clock
-// says so. The zero instant never comes.
+// An instant is a moment by both clocks: the monotonic clock may stop while the machine
+// sleeps, and the wall clock may be set. It has passed if it has by either clock. The
+// zero instant never passes.
 type instant struct {
 	mono time.Time
 	wall int64 // Unix nanoseconds
@@ -160,11 +161,11 @@ func originOf(req *http.Request) requestOrigin {
 	return requestOrigin{req.URL.Scheme, req.URL.Host}
 }
 
-// verdicts are what origins said of one token.
+// verdicts are the responses of origins to one token.
 type verdicts struct {
 	all         atomic.Pointer[[]verdict] // read without a lock, replaced with Credential.mu held
 	interrupted bool                      // a rejection has interrupted a backoff; guarded by Credential.mu
-	earlier     *[]requestOrigin          // that have accepted an earlier token; nil for none, and not changed
+	earlier     *[]requestOrigin          // that have accepted an earlier token; nil if none; must not be modified
 }
 
 // A verdict is of an origin that has accepted the token.
@@ -202,7 +203,7 @@ func (v *verdicts) everAccepted(o requestOrigin) bool {
 	return ever
 }
 
-// takes reports whether o has accepted this token or an earlier one: whether it takes the
+// takes reports whether o has accepted this token or an earlier one, and so accepts the
 // scheme.
 func (v *verdicts) takes(o requestOrigin) bool {
 	return v.everAccepted(o) || v.earlier != nil && slices.Contains(*v.earlier, o)
@@ -234,8 +235,8 @@ func (v *verdicts) lastAccepted(o requestOrigin) bool {
 	return last
 }
 
-// presumed reports whether a rejection by o is taken for the end of the token: o
-// has accepted it, or there was no room to remember whether o has.
+// presumed reports whether a rejection by o means that the token is no longer valid: o
+// has accepted it, or there was no room to record whether o has.
 func (v *verdicts) presumed(o requestOrigin) bool {
 	ever, _, n := v.of(o)
 	return ever || o != requestOrigin{} && n >= maxOrigins
@@ -267,15 +268,16 @@ func (v *verdicts) setLocked(o requestOrigin, accepted bool) {
 	v.all.Store(&all)
 }
 
-// requirements are what challenges asked of a token: claims, and scopes.
+// requirements are the claims and scopes that challenges ask for.
 type requirements struct{ claims, scopes []string }
 
 const (
 	// maxRequirements bounds what is remembered of what challenges asked for.
 	maxRequirements = 64
 
-	// maxClaims is how many different claims are told apart. A server that has asked
-	// for more asks each request for other claims, and any will do.
+	// maxClaims bounds the different claims that are distinguished. If servers have
+	// asked for more, they ask each request for other claims, and a token with any
+	// claims serves.
 	maxClaims = 8
 )
 

@@ -1135,8 +1135,8 @@ func TestChallengesOf200RequestsForOtherClaimsEach(t *testing.T) {
 	})
 }
 
-// Up to eight claims are told apart. A server that asks for more asks each request for
-// others.
+// Up to eight claims are distinguished. A server that asks for more asks each request
+// for others.
 func TestChallengesToldApartUpToEight(t *testing.T) {
 	for _, tt := range []struct{ n, most, ok int }{{8, 8, 8}, {9, 1, 1}} {
 		t.Run(fmt.Sprint(tt.n), func(t *testing.T) {

@@ -36,81 +36,83 @@ type Transport struct {
 	// Credential holds the token. It is required unless CredentialFor is set.
 	Credential *Credential
 
-	// CredentialFor optionally specifies a function that returns the Credential for
-	// a request, such as that of one of many tenants. If not nil, it is used in
-	// place of Credential. It is called once for each request that may carry a
-	// token. It must not modify the request or read its body. The request fails
-	// with its error. A nil Credential is an error; see WithoutToken.
+	// CredentialFor optionally specifies a function that returns the Credential for a
+	// request, such as that of one of many tenants. If not nil, it is used in place of
+	// Credential. It is called once for each request that may carry a token. It must
+	// not modify the request or read its body. If it returns an error or a nil
+	// Credential, the request fails; see also WithoutToken.
 	CredentialFor func(*http.Request) (*Credential, error)
 
 	// Origins lists where the token may be sent: "https://api.example.com",
-	// "https://*.example.com" for all subdomains, "http://gateway.lan:3000". A
-	// request to another origin is sent without a token. If nil, the token is sent
-	// to every https origin and over plain http to loopback, and plain http to
-	// another machine is ErrInsecure. If empty but not nil, no origin is listed.
+	// "https://*.example.com" for all subdomains, "http://gateway.lan:3000". A request
+	// to another origin is sent without a token. If nil, the token is sent to every
+	// https origin, and over plain http to loopback. A request over plain http to
+	// another machine then fails with ErrInsecure. If empty but not nil, no origin is
+	// listed.
 	//
-	// The token does not follow a redirect to another origin that is not listed,
-	// nor a redirect back from there. It is not sent if Request.Host is another
-	// host than the URL's and not listed.
+	// The token does not follow a redirect to another origin that is not listed, nor a
+	// redirect back from there. It is not sent if Request.Host differs from the host of
+	// the URL and is not listed.
 	Origins []string
 
 	// Header is the header that carries the token. If empty, Authorization is used.
 	Header string
 
-	// Scheme is the authentication scheme before the token. If empty, it is Bearer
-	// in Authorization, and none in another Header. NoScheme is none.
+	// Scheme is the authentication scheme before the token. If empty, Bearer is used in
+	// Authorization, and no scheme in another Header. NoScheme specifies that there is
+	// no scheme.
 	Scheme string
 
 	// Query is the query parameter that carries the token, such as access_token for
-	// WeChat. If empty, Header carries the token. The URLs that responses, errors
-	// and Classifiers show do not have the parameter.
+	// WeChat. If empty, Header carries the token. The token does not appear in the URLs
+	// of responses, in errors, or in the requests that a Classifier gets.
 	Query string
 
-	// Override replaces a credential already set in Header or Query. If false, such
-	// a request is sent unchanged, unless the credential is Placeholder, or a token
-	// that the Credential holds or held.
+	// Override specifies whether to replace a credential already set in Header or
+	// Query. If false, such a request is sent unchanged. Placeholder, and a token that
+	// the Credential holds or held, are always replaced.
 	Override bool
 
-	// Anonymous sends requests without a token while the Credential has had none,
-	// and after Clear. A rejection of such a request calls the Refresher, whose
-	// Stale has the challenge of the server. If false, the Refresher is called
-	// before the first request.
+	// Anonymous specifies whether to send requests without a token while the Credential
+	// has none: before the first rejection, and after Clear. If such a request is
+	// rejected, the Refresher is called with a Stale that has the server's challenges.
+	// If false, the Refresher is called before the first request.
 	Anonymous bool
 
-	// Classifier decides which responses reject the token. If nil,
-	// DefaultClassifier is used: only a 401, and only one that a new token may
-	// resolve.
+	// Classifier decides which responses reject the token. If nil, DefaultClassifier is
+	// used, for which only a 401 is a rejection. A request is retried only if
+	// Reason.Refreshable reports true.
 	Classifier Classifier
 
-	// RetryWait is the delay between obtaining the new token and retrying,
-	// randomized by ±50%. If zero, 100 ms is used. If negative, there is no delay. A
-	// Retry-After of the rejection replaces it; if that is longer than 5 seconds, or
-	// the deadline of the request nearer, there is no retry.
+	// RetryWait is the delay between obtaining the new token and retrying, randomized
+	// by ±50%. If zero, 100 ms is used. If negative, there is no delay. A Retry-After
+	// of the rejection replaces it. If that is longer than 5 seconds, or the request's
+	// deadline is nearer, there is no retry.
 	RetryWait time.Duration
 
-	// MaxReplayBytes is how much is kept of a request body that can be read only
-	// once: without GetBody, and neither in memory nor a file. A request of which
-	// more was sent is not retried. If it may not fit, and a server has rejected the
-	// token before, the request waits for the refresh. If zero, 1 MiB is used. If
-	// negative, nothing is kept.
+	// MaxReplayBytes is the maximum number of bytes to keep of a request body that can
+	// be read only once. Such a body has no GetBody, and is neither in memory nor a
+	// file. If more of the body was sent, the request is not retried. If the body may
+	// be larger, and a refresh is replacing a rejected token, the request waits for it.
+	// If zero, 1 MiB is used. If negative, nothing is kept.
 	//
-	// What GetBody returns is sent as it is, whether or not it is what was sent
-	// before; if its length is not ContentLength, there is no retry.
+	// The body that GetBody returns is not compared with the body that was sent before.
+	// If its length is not ContentLength, there is no retry.
 	MaxReplayBytes int64
 
-	// RequestIDHeaders lists response headers with the server's request id. They
-	// precede the ones that are known.
+	// RequestIDHeaders lists response headers with the server's request id. They take
+	// precedence over the well-known ones.
 	RequestIDHeaders []string
 
-	// Logger specifies an optional logger for one record about each request that
-	// was rejected: Info if the retry succeeded, Warn if not. If nil, slog.Default
-	// is used.
+	// Logger specifies an optional logger. Each request that was rejected has one
+	// record, with level Info if the retry succeeded and Warn if not. Each request
+	// whose token was withheld has one with level Debug. If nil, slog.Default is used.
 	Logger *slog.Logger
 
-	// OnOutcome, if not nil, is called once for each request that was rejected or
-	// had its token withheld, with the context of the request, before RoundTrip
-	// returns. It is not called for requests made with WithoutToken or by a
-	// Refresher, nor if the first send got no response.
+	// OnOutcome, if not nil, is called once for each request that was rejected or had
+	// its token withheld, with the context of the request, before RoundTrip returns. It
+	// is not called for requests made with WithoutToken or by a Refresher. It is not
+	// called if the first send got no response.
 	OnOutcome func(context.Context, Outcome)
 
 	once        sync.Once
@@ -119,24 +121,25 @@ type Transport struct {
 	warnedQuery atomic.Bool // that a request has Placeholder in its query
 }
 
-// NoScheme is the Transport.Scheme of servers that expect the token alone in
+// NoScheme is the value of Transport.Scheme for servers that expect the token alone in
 // Authorization, such as etcd.
 const NoScheme = "-"
 
 const defaultMaxReplayBytes = 1 << 20
 
-// NewClient returns an http.Client whose Transport attaches tokens of r. The origins
-// are those of Transport.Origins; if there are none, Transport.Origins is nil.
+// NewClient returns an http.Client whose Transport attaches tokens from r. The origins
+// are used as Transport.Origins. If there are none, Transport.Origins is nil.
 func NewClient(r Refresher, origins ...string) *http.Client {
 	return &http.Client{Transport: &Transport{Credential: &Credential{Refresher: r}, Origins: origins}}
 }
 
 // RoundTrip implements http.RoundTripper.
 //
-// After a rejection, the error is nil whatever prevents the retry: RoundTrip returns
-// the rejection, and OutcomeOf and the log say why there was no retry. Without a
-// response, RoundTrip returns a *RefreshError if there is no usable token, ErrInsecure,
-// ErrLoggedOut, ErrClosed, the cause of the request's context, or the error of Base.
+// If a rejected request is not retried, RoundTrip returns the rejection and a nil
+// error. OutcomeOf and the log then say why there was no retry. If the request's
+// context has ended, RoundTrip returns its cause instead. The other errors are a
+// *RefreshError if there is no usable token, ErrInsecure, ErrLoggedOut, ErrClosed, and
+// the error of Base.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.once.Do(t.configure)
 	ctxValue := contextOf(req.Context())
@@ -186,7 +189,7 @@ func (t *Transport) token(req *http.Request, cred *Credential, body *replay.Body
 	return cred.token(req.Context(), canceled(req))
 }
 
-// canceled returns Request.Cancel, which net/http still heeds.
+// canceled returns Request.Cancel, which net/http still honors.
 func canceled(req *http.Request) <-chan struct{} {
 	return req.Cancel //lint:ignore SA1019 callers may use it
 }
@@ -198,8 +201,9 @@ func fail(req *http.Request, v *contextValue, err error) error {
 	return err
 }
 
-// CloseIdleConnections calls the method of Base with this name, if there is one, for
-// http.Client.CloseIdleConnections. It affects all Transports that share the Base.
+// CloseIdleConnections calls the CloseIdleConnections method of Base, if there is one.
+// http.Client.CloseIdleConnections calls it. It affects all Transports that share the
+// Base.
 func (t *Transport) CloseIdleConnections() {
 	t.once.Do(t.configure)
 	if t.err != nil { // Base may be this Transport
@@ -219,7 +223,7 @@ func (t *Transport) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "Transport(%v)", t.Credential)
 }
 
-// A config is what the fields of a Transport amount to.
+// A config is derived from the fields of a Transport.
 type config struct {
 	err        error
 	base       http.RoundTripper

@@ -81,7 +81,7 @@ func TestRoundTripConversation(t *testing.T) {
 	})
 }
 
-// What nobody rejects is what Base returned.
+// A response that is not a rejection is what Base returned.
 func TestRoundTripOtherResponsesUnchanged(t *testing.T) {
 	for _, c := range []reauth.Classifier{nil, respByHeader} {
 		for _, status := range []int{200, 204, 301, 403, 407, 500} {
@@ -105,8 +105,8 @@ func TestRoundTripOtherResponsesUnchanged(t *testing.T) {
 	}
 }
 
-// 101 keeps its io.Writer, also after a cure, also where a Classifier looks
-// at every body.
+// 101 keeps its io.Writer, also after a retry, also where a Classifier looks at every
+// body.
 func TestRoundTripUpgrade(t *testing.T) {
 	for _, c := range []reauth.Classifier{nil, respByHeader, respByBody} {
 		t.Run(fmt.Sprintf("%T", c), func(t *testing.T) {
@@ -187,7 +187,7 @@ func TestRoundTripEventStream(t *testing.T) {
 	})
 }
 
-// Trailers of a response that was cured; those of a 401 are above.
+// Trailers of the response to a retry; those of a 401 are above.
 func TestRoundTripResponseTrailer(t *testing.T) {
 	bodyEachProtocol(t, func(t *testing.T, proto string) {
 		w := bodyServe(t, proto, func(w http.ResponseWriter, r *http.Request) {

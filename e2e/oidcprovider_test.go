@@ -131,7 +131,7 @@ func TestAStrictIssuerAndALostAnswer(t *testing.T) {
 	stale := reauth.Stale{Token: tok, AnswerLostAt: lost}
 	before := sends.Load()
 	_, err = oauth.Refresh(t.Context(), stale)
-	require.ErrorContains(t, err, "is presented again when the access token is of no more use")
+	require.ErrorContains(t, err, "is presented again when the access token is no longer usable")
 	assert.Equal(t, before, sends.Load())
 
 	stale.Rejection.Reason = reauth.ReasonExpired

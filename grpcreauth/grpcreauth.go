@@ -1,17 +1,17 @@
 // Package grpcreauth keeps the calls of a grpc.ClientConn authenticated by a
-// reauth.Credential. grpc-go does not send its calls through an http.RoundTripper, so
-// that a reauth.Transport cannot.
+// reauth.Credential. A reauth.Transport cannot be used, as grpc-go does not send its
+// calls through an http.RoundTripper.
 //
 //	auth := &grpcreauth.Client{Credential: cred}
 //	conn, err := grpc.NewClient("api.example.com:443", append(auth.DialOptions(),
 //		grpc.WithTransportCredentials(credentials.NewTLS(nil)))...)
 //
-// Each call carries the token in the metadata authorization. A call that the server
-// ends with Unauthenticated before any message of the response is sent once more,
+// Each call carries the token in the metadata authorization. If the server ends a call
+// with Unauthenticated before any message of the response, the call is sent once more
 // with another token. Concurrent rejections of one token share one refresh.
 //
-// If there is no new token, the caller gets the status of the server. See
-// reauth.Credential.Refresh for how often servers may cause a refresh.
+// If there is no new token, the caller gets the status of the server. For how often
+// servers may cause a refresh, see reauth.Credential.Refresh.
 package grpcreauth
 
 import (
@@ -43,18 +43,18 @@ type Client struct {
 	// randomized by ±50%. If zero, 100 ms is used. If negative, there is no delay.
 	RetryWait time.Duration
 
-	// MaxReplayBytes is how much is kept of the messages that a stream sends until
-	// the first message of the response. A stream that sent more is not retried. If
-	// zero, 1 MiB is used. If negative, nothing is kept, and no stream that sends a
-	// message is retried.
+	// MaxReplayBytes is the maximum number of bytes to keep of the messages that a
+	// stream sends before the first message of the response. A stream that sent more is
+	// not retried. If zero, 1 MiB is used. If negative, nothing is kept, and a stream
+	// that sends a message is not retried.
 	MaxReplayBytes int
 }
 
-// DialOptions returns the options for grpc.NewClient. A call that has authorization in
-// its outgoing metadata already is sent unchanged.
+// DialOptions returns the options for grpc.NewClient. A call that already has
+// authorization in its outgoing metadata is sent unchanged.
 //
-// Interceptors that the caller adds before these see one call, those after them each
-// send.
+// An interceptor that the caller adds before these options sees a call once. An
+// interceptor after them sees each send.
 func (c *Client) DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithPerRPCCredentials(perRPC{allowInsecure: c.AllowInsecure}),
@@ -70,8 +70,8 @@ func withToken(ctx context.Context, tok reauth.Token) context.Context {
 	return context.WithValue(ctx, tokenKey{}, tok)
 }
 
-// A perRPC attaches the token of the context. It is the interceptors that choose the
-// token, as they have to know which one was rejected.
+// A perRPC attaches the token of the context. The interceptors choose the token, as
+// they must know which token was rejected.
 type perRPC struct{ allowInsecure bool }
 
 func (perRPC) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
@@ -139,8 +139,8 @@ func (c *Client) token(ctx context.Context) (reauth.Token, error) {
 	return tok, nil
 }
 
-// replacement returns another token than the one that was rejected, after a delay. It
-// reports whether the call may be sent again.
+// replacement returns a token other than the rejected one, after a delay. It reports
+// whether the call may be sent again.
 func (c *Client) replacement(ctx context.Context, rejected reauth.Token) (reauth.Token, bool) {
 	next, err := c.Credential.Refresh(ctx, reauth.Stale{
 		Token:     rejected,
@@ -173,15 +173,15 @@ func (c *Client) maxReplayBytes() int {
 	return c.MaxReplayBytes
 }
 
-// A tokenError is the error of a call for which there is no token. It wraps that of
-// the Credential, and has the status that a caller of gRPC looks for.
+// A tokenError is the error of a call for which there is no token. It wraps the error
+// of the Credential, and has a gRPC status.
 type tokenError struct{ err error }
 
 func (e tokenError) Error() string { return e.err.Error() }
 func (e tokenError) Unwrap() error { return e.err }
 
-// GRPCStatus returns Unauthenticated if another call cannot help, and Unavailable if
-// the refresh may succeed later.
+// GRPCStatus returns Unauthenticated if a later call fails too, and Unavailable if a
+// later refresh may succeed.
 func (e tokenError) GRPCStatus() *status.Status {
 	switch {
 	case errors.Is(e.err, context.Canceled), errors.Is(e.err, context.DeadlineExceeded):

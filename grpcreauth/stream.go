@@ -19,12 +19,12 @@ import (
 type stream struct {
 	current  atomic.Pointer[attempt]
 	received bool        // RecvMsg has returned. Its callers take turns
-	settled  atomic.Bool // nothing is kept any more, and nothing is to be sent again
+	settled  atomic.Bool // nothing more is kept, and nothing is sent again
 
 	// open opens another stream with a new token. It reports whether there is one.
 	open func() (grpc.ClientStream, bool, error)
 
-	mu     sync.Mutex // held while messages are sent that may have to be sent again
+	mu     sync.Mutex // held while messages that may be sent again are sent
 	kept   []any      // the messages sent so far. SendMsg's callers must not modify them
 	room   int        // how many more bytes may be kept
 	closed bool       // CloseSend was called
@@ -77,8 +77,9 @@ func (s *stream) CloseSend() error {
 	return s.current.Load().CloseSend()
 }
 
-// RecvMsg must not wait for the mutex unless the stream has ended: a SendMsg may hold
-// it that waits for the server, which waits until its messages are received.
+// RecvMsg must not wait for the mutex unless the stream has ended. A SendMsg that holds
+// the mutex may wait for the server, and the server may wait until its messages are
+// received.
 func (s *stream) RecvMsg(m any) error {
 	err := s.current.Load().RecvMsg(m)
 	if s.received {
@@ -97,8 +98,8 @@ func (s *stream) RecvMsg(m any) error {
 	return s.current.Load().RecvMsg(m)
 }
 
-// replace opens another stream, and begins to send what was sent before. It reports
-// whether there is one.
+// replace opens another stream, and starts to replay the messages. It reports whether
+// there is another stream.
 func (s *stream) replace() (bool, error) {
 	s.mu.Lock()
 	if s.settled.Load() { // a message was not kept
@@ -133,8 +134,8 @@ func (s *stream) replay(next grpc.ClientStream) {
 	}
 }
 
-// Header returns that of the first attempt if it is called before RecvMsg and the
-// server rejects the token.
+// Header returns the header of the first attempt if it is called before RecvMsg, even
+// if the server rejects the token.
 func (s *stream) Header() (metadata.MD, error) { return s.current.Load().Header() }
 func (s *stream) Trailer() metadata.MD         { return s.current.Load().Trailer() }
 func (s *stream) Context() context.Context     { return s.current.Load().Context() }

@@ -77,8 +77,8 @@ func stateOf(err error) string {
 	return stateFailing
 }
 
-// observe observes the Credentials. Every state has a count, so that a state which ends
-// is seen to end.
+// observe observes the Credentials. Every state has a count, so that the count of a
+// state that has ended is 0.
 func (i *Instrumentation) observe(_ context.Context, to metric.Observer) error {
 	now := time.Now()
 	count, lifetime := map[string]int64{}, map[string]time.Duration{}
@@ -105,8 +105,8 @@ func (i *Instrumentation) observe(_ context.Context, to metric.Observer) error {
 // hosts are the attributes of the origins that are listed, by Outcome.Origin.
 type hosts map[string][]attribute.KeyValue
 
-// with returns the hosts, and those of Transport.Origins. A Transport itself fails if
-// one is not an origin.
+// with returns the hosts, and those of Transport.Origins. An entry that is not an
+// origin is ignored: the Transport itself returns the error.
 func (h hosts) with(list []string) hosts {
 	all := make(hosts, len(h)+len(list))
 	for o, attrs := range h {
@@ -141,11 +141,11 @@ func parseOrigin(s string) (string, []attribute.KeyValue, error) {
 	case err != nil:
 		return "", nil, errors.New("it is not a URL")
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
-		return "", nil, errors.New(`it has to begin with "https://" or "http://" and a host`)
+		return "", nil, errors.New(`it must begin with "https://" or "http://" and a host`)
 	case strings.HasPrefix(u.Hostname(), "*"):
 		return "", nil, errors.New("a wildcard has no bound: list the hosts")
 	case u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
-		return "", nil, errors.New("it has more than scheme, host and port: remove that")
+		return "", nil, errors.New("it has more than a scheme, a host and a port: remove the rest")
 	}
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	standard := map[string]int{"https": 443, "http": 80}[u.Scheme]

@@ -15,9 +15,10 @@
 //	reauth.credential.count  up-down counter, {credential}  Credentials by their state
 //	reauth.token.lifetime    gauge, s                       the time left until a token expires
 //
-// A lifetime is the shortest of all Credentials in the same state. It is negative after
-// the expiry. A token without an expiry has none, nor has one that expired while no
-// request needed it: it is refreshed by the next request.
+// reauth.token.lifetime is the shortest of all Credentials in the same state. It is
+// negative after the expiry. It is absent for a token without an expiry. It is also
+// absent for a token that expired while no request needed it: the next request
+// refreshes that.
 //
 // # Attributes of metrics
 //
@@ -25,41 +26,41 @@
 //	reauth.not_retried       rejections: a reauth.NotRetried; absent if the request was sent again
 //	reauth.retry.result      retries: recovered, rejected, or failed if there was no response
 //	server.address           rejections, retries: the host; absent unless its origin is listed
-//	server.port              rejections, retries: likewise
+//	server.port              rejections, retries: the port; absent unless its origin is listed
 //	reauth.refresh.reason    refreshes: a reauth.Reason; before_expiry if the token was still usable
 //	reauth.refresh.result    refreshes, duration, waiters: a reauth.RefreshResult
 //	reauth.refresh.shared    refreshes, duration, waiters: true if another process refreshed; else absent
 //	error.type               refreshes, duration, waiters, if failed: login_ended, permanent,
 //	                         answer_lost, timeout, canceled or _OTHER
 //	reauth.credential.state  count, lifetime: ready; failing, if the latest refresh failed;
-//	                         failed, if it failed for good; logged_out; closed
+//	                         failed, if it failed permanently; logged_out; closed
 //
-// Each has a closed set of values. A Reason that package reauth does not define, as a
-// Classifier may return, is _OTHER.
+// Each attribute has a closed set of values. A Reason of a Classifier that package
+// reauth does not define is _OTHER.
 //
 // # Traces
 //
 // Each refresh is a span, reauth.refresh. Its parent is the span of
-// Credential.BaseContext, if there is one: a refresh belongs to no request. What the
-// Refresher does with its context is below it. A span ends with the refresh, or with
-// Credential.RefreshTimeout if that is sooner. A refresh that outlives its timeout and
-// succeeds is counted twice: as failed, and as succeeded.
+// Credential.BaseContext, if there is one: a refresh does not belong to a request.
+// Spans that the Refresher starts with its context are its children. The span ends with
+// the refresh, or after Credential.RefreshTimeout if that is sooner. A refresh that
+// outlives the timeout and succeeds is counted twice: as failed, and as succeeded.
 //
-// The span of a request, which is that of its context, gets the events
-// reauth.rejection and reauth.retry, which is at the time of the last response. The
-// attributes are those of the metrics, and
+// The span in the context of a request gets the events reauth.rejection and
+// reauth.retry. The time of reauth.retry is that of the last response. The attributes
+// are those of the metrics, and
 //
-//	reauth.token.fingerprint   of the token that was sent, or that a refresh brought
+//	reauth.token.fingerprint   of the token that was sent, or that a refresh obtained
 //	reauth.refresh.waiters     how many requests waited for the refresh
 //	reauth.request_id          the server's id of the request
 //	reauth.withheld            a reauth.Withheld; absent if the request carried the token
 //	reauth.advice              a reauth.Advice; absent if there is nothing to do
 //	http.response.status_code  of the response
 //
-// The status of the span of a refresh that failed has the text of the *reauth.RefreshError.
-// Nothing that is exported contains a token, or the URL or a body of a request.
+// If a refresh failed, the status of its span has the text of the *reauth.RefreshError.
+// No metric, span or event contains a token, or the URL or the body of a request.
 //
-// Directory prometheus has alert rules.
+// The directory prometheus has alert rules.
 package otelreauth
 
 import (
@@ -81,32 +82,32 @@ import (
 
 const scope = "github.com/reauth-go/reauth/otelreauth"
 
-// An Instrumentation measures and traces Transports and Credentials. The zero value uses
-// the global providers. A program needs one: it remains registered with its
-// MeterProvider.
+// An Instrumentation measures and traces Transports and Credentials. The zero value
+// uses the global providers. A program should use a single Instrumentation: it remains
+// registered with its MeterProvider.
 //
 // An Instrumentation is safe for concurrent use by multiple goroutines. It must not be
 // copied, and its fields must not be modified, after first use.
 type Instrumentation struct {
-	// TracerProvider makes the spans of refreshes. If nil, the global one is used. The
-	// events of a request are on the span that its context has, whatever made that.
+	// TracerProvider creates the spans of refreshes. If nil, the global TracerProvider
+	// is used. The events of a request are added to the span in its context.
 	TracerProvider trace.TracerProvider
 
-	// MeterProvider makes the metrics. If nil, the global one is used.
+	// MeterProvider creates the metrics. If nil, the global MeterProvider is used.
 	MeterProvider metric.MeterProvider
 
 	// Origins lists the origins whose requests have server.address and server.port,
-	// beside those of Transport.Origins, such as "https://api.example.com". A wildcard
-	// is an error: it has no bound. A wildcard in Transport.Origins counts as not
-	// listed. If both lists are nil, no metric has a host.
+	// such as "https://api.example.com". Those of Transport.Origins are added. A
+	// wildcard is an error, as it has no bound. A wildcard in Transport.Origins is
+	// ignored. If both lists are nil, no metric has a host.
 	Origins []string
 
-	// Attributes are added to all metrics, spans and events, such as one that tells
-	// two Instrumentations of a program apart.
+	// Attributes are added to all metrics, spans and events. They may distinguish
+	// several Instrumentations of a program.
 	Attributes []attribute.KeyValue
 
 	once        sync.Once
-	err         error // what follows is set by once
+	err         error // set by once, as the fields below
 	hosts       hosts // of Origins
 	tracer      trace.Tracer
 	instruments instruments
@@ -117,11 +118,11 @@ type Instrumentation struct {
 
 // Instrument instruments t, and t.Credential if it is not nil. The Credentials that
 // t.CredentialFor returns need InstrumentCredential. Hooks that are already set are
-// called, after i has measured.
+// called after i has measured.
 //
 // Instrument must be called before the first use of t and of its Credential, and once
-// for each Transport. It returns an error, and changes nothing, if t is nil, an entry of
-// i.Origins is not an origin, or the MeterProvider refuses an instrument.
+// for each Transport. It returns an error, and changes nothing, if t is nil, if an
+// entry of i.Origins is not an origin, or if the MeterProvider returns an error.
 func (i *Instrumentation) Instrument(t *reauth.Transport) error {
 	if t == nil {
 		return errors.New("otelreauth: the Transport is nil")
@@ -143,13 +144,13 @@ func (i *Instrumentation) Instrument(t *reauth.Transport) error {
 	return nil
 }
 
-// InstrumentCredential instruments c. It does nothing if i has instrumented c before, as
-// for another Transport. Hooks that are already set are called. An Instrumentation does not
-// keep c from being garbage collected.
+// InstrumentCredential instruments c. It does nothing if i has instrumented c before,
+// such as for another Transport. Hooks that are already set are called. An
+// Instrumentation does not keep c from being garbage collected.
 //
 // InstrumentCredential must be called before the first use of c. It returns an error,
-// and changes nothing, if c is nil, an entry of i.Origins is not an origin, or the
-// MeterProvider refuses an instrument.
+// and changes nothing, if c is nil, if an entry of i.Origins is not an origin, or if
+// the MeterProvider returns an error.
 func (i *Instrumentation) InstrumentCredential(c *reauth.Credential) error {
 	if c == nil {
 		return errors.New("otelreauth: the Credential is nil")
@@ -179,7 +180,7 @@ func (i *Instrumentation) InstrumentCredential(c *reauth.Credential) error {
 	return nil
 }
 
-// configure sets what the fields amount to.
+// configure sets the unexported fields.
 func (i *Instrumentation) configure() {
 	if i.hosts, i.err = parseOrigins(i.Origins); i.err != nil {
 		return
@@ -219,7 +220,7 @@ func (i *Instrumentation) remove(p weak.Pointer[reauth.Credential]) {
 	delete(i.credentials, p)
 }
 
-// all returns the Credentials. Their methods are not to be called with mu held.
+// all returns the Credentials. Their methods must not be called with mu held.
 func (i *Instrumentation) all() []*reauth.Credential {
 	i.mu.Lock()
 	defer i.mu.Unlock()

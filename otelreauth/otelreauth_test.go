@@ -177,12 +177,12 @@ func TestInstrumentErrors(t *testing.T) {
 	assert.EqualError(t, zero.Instrument(nil), "otelreauth: the Transport is nil")
 	assert.EqualError(t, zero.InstrumentCredential(nil), "otelreauth: the Credential is nil")
 	for origin, want := range map[string]string{
-		"api.example.com":                 "it has to begin with",
-		"ftp://api.example.com":           "it has to begin with",
-		"https://":                        "it has to begin with",
+		"api.example.com":                 "it must begin with",
+		"ftp://api.example.com":           "it must begin with",
+		"https://":                        "it must begin with",
 		"https://*.example.com":           "a wildcard has no bound",
-		"https://ann:secret@example.com":  "it has more than scheme, host and port",
-		"https://example.com/?key=secret": "it has more than scheme, host and port",
+		"https://ann:secret@example.com":  "it has more than a scheme, a host and a port",
+		"https://example.com/?key=secret": "it has more than a scheme, a host and a port",
 		"https://example.com:port":        "it is not a URL",
 	} {
 		i := &otelreauth.Instrumentation{MeterProvider: noop.NewMeterProvider(), Origins: []string{"https://good.example.com", origin}}

@@ -14,18 +14,19 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// other is the value of what is not in a closed set.
+// other stands for a value that is not in the closed set.
 const other = "_OTHER"
 
 // beforeExpiry is the reason of a refresh that neither a rejection nor an expiry caused.
 const beforeExpiry = "before_expiry"
 
 // spanKey is the key of the span that an Instrumentation has started, as the innermost
-// span of the context may be another's.
+// span of the context may be another one.
 type spanKey struct{ *Instrumentation }
 
-// startRefresh starts the span of a refresh. It is not ended if OnRefresh is not called:
-// a Credential with a Store has then found that a permanent failure lasts.
+// startRefresh starts the span of a refresh. If OnRefresh is not called, the span is
+// not ended: a Credential with a Store has then found that a permanent failure
+// persists.
 func (i *Instrumentation) startRefresh(ctx context.Context) context.Context {
 	ctx, span := i.tracer.Start(ctx, "reauth.refresh", trace.WithAttributes(i.Attributes...))
 	return context.WithValue(ctx, spanKey{i}, span)
@@ -66,7 +67,7 @@ func refreshReason(r reauth.Reason) string {
 	return reasonValue(r)
 }
 
-// errorType returns the kind of an error. Its text may hold anything.
+// errorType returns the kind of an error, as the text is not bounded.
 func errorType(err error) attribute.KeyValue {
 	var timeout net.Error // context.DeadlineExceeded too
 	kind := other

@@ -12,7 +12,7 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// What became of a retry.
+// The results of a retry.
 const (
 	retryRecovered = "recovered"
 	retryRejected  = "rejected"
@@ -65,7 +65,7 @@ func (i *Instrumentation) with(server []attribute.KeyValue, more ...attribute.Ke
 	return append(append(append(all, i.Attributes...), server...), more...)
 }
 
-// retryResult returns what became of the retry.
+// retryResult returns the result of the retry.
 func retryResult(o reauth.Outcome) string {
 	switch {
 	case o.Recovered():
@@ -97,7 +97,7 @@ func fingerprint(token string) []attribute.KeyValue {
 }
 
 // reasonValue returns r if package reauth defines it. Such a Reason is refreshable, or
-// has an Advice. A Classifier may return any other, also the text of a server.
+// has an Advice. A Classifier may return any other Reason, even a text of the server.
 func reasonValue(r reauth.Reason) string {
 	if r.Refreshable() || r.Advice() != "" {
 		return string(r)

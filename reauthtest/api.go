@@ -10,36 +10,39 @@ import (
 	"strings"
 )
 
-// An API is a server on loopback that accepts the tokens of an Issuer, and answers
-// 401 to any other (RFC 6750 §3), when it has read the request's body. It is made
-// by NewAPI or NewTLSAPI, and closed by its user. It is safe for concurrent use.
+// An API is a server on loopback that accepts the tokens of an Issuer. It reads the
+// body of a request with any other token, and responds with a 401 (RFC 6750 §3). It is
+// safe for concurrent use by multiple goroutines. It is the caller's responsibility to
+// call Close.
 //
-// Every response has an X-Request-Id. A 401 has a challenge and a body in JSON, an
-// error with a code, a message and the request_id.
+// Each response has an X-Request-Id. A 401 has a challenge, and a JSON body with an
+// error that has a code, a message and the request_id.
 type API struct {
 	server
 
 	issuers  []*Issuer    // whose tokens it accepts; guarded by server.mu, as all below
-	rejects  http.Handler // nil: as RFC 6750 has it
+	rejects  http.Handler // nil for the rejection of RFC 6750
 	header   string       // where the token is
 	requests []Request    // in the order of their arrival
 }
 
-// A Request is one that arrived at an API.
+// A Request describes a request that arrived at an API or an Issuer.
 type Request struct {
 	Method string
-	Path   string      // with its query
-	Header http.Header // with the token that it carried; not to be changed
-	ID     string      // X-Request-Id of the answer
-	Status int         // of the answer; 0 if there is none yet, or none came before the connection was cut
+	Path   string      // with the query
+	Header http.Header // with the token; must not be modified
+	ID     string      // X-Request-Id of the response
+	Status int         // of the response; 0 if there is none yet, or the connection was cut before it
 }
 
-// NewAPI starts an API over HTTP/1.1, which accepts the tokens of i. handler stands
-// behind the check of the token, and may take over the connection; nil means one
-// that sends the request's body back when it has all of it, with its Content-Type.
+// NewAPI starts an API over HTTP/1.1 that accepts the tokens of i. handler serves the
+// requests whose token is accepted, and may hijack the connection. If nil, a handler is
+// used that reads the whole body of the request, and sends it back with its
+// Content-Type.
 func NewAPI(i *Issuer, handler http.Handler) *API { return newAPI(i, handler, false) }
 
-// NewTLSAPI does what NewAPI does, over TLS and HTTP/2. Base trusts its certificate.
+// NewTLSAPI is like NewAPI, over TLS and HTTP/2. The transport that Base returns trusts
+// its certificate.
 func NewTLSAPI(i *Issuer, handler http.Handler) *API { return newAPI(i, handler, true) }
 
 func newAPI(i *Issuer, handler http.Handler, tls bool) *API {
@@ -51,33 +54,33 @@ func newAPI(i *Issuer, handler http.Handler, tls bool) *API {
 	return a
 }
 
-// URL returns the API's address, without a slash at its end.
+// URL returns the URL of the API, without a trailing slash.
 func (a *API) URL() string { return a.http.URL }
 
-// Base returns the transport to reach the API by, for reauth.Transport.Base: it
-// trusts the certificate of this and every other NewTLSAPI. It is the same
-// *http.Transport each time. Close closes its idle connections.
+// Base returns a RoundTripper for reauth.Transport.Base. It trusts the certificates of
+// all APIs that NewTLSAPI starts. It is the same *http.Transport each time. Close
+// closes its idle connections.
 func (a *API) Base() http.RoundTripper { return a.http.Client().Transport }
 
-// SetHeader has the API expect the bare token in another header, such as X-Api-Key.
-// It begins with Authorization and the scheme Bearer, to which "Authorization"
-// returns.
+// SetHeader sets the header in which the API expects the token, without a scheme, such
+// as X-Api-Key. The default is Authorization, in which the API expects the scheme
+// Bearer.
 func (a *API) SetHeader(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.header = http.CanonicalHeaderKey(name)
 }
 
-// Accept has the API accept the tokens of more issuers, as one with several tenants does.
+// Accept makes the API accept the tokens of more issuers, such as for several tenants.
 func (a *API) Accept(more ...*Issuer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.issuers = append(a.issuers, more...)
 }
 
-// SetRejection has h answer the requests whose token is refused, or is missing, in the
-// words of a server of one's own. The request's body has been read. Nil returns to those
-// of RFC 6750.
+// SetRejection makes h respond to the requests whose token is rejected or missing. The
+// body of the request has been read. If h is nil, the response is that of RFC 6750,
+// which is the default.
 func (a *API) SetRejection(h http.Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -93,21 +96,21 @@ func (a *API) verdict(token string) (why string) {
 		switch v := i.verdict(token); {
 		case v == "":
 			return ""
-		case why == "" || v != tokenInvalid: // it is the one who knows the token
+		case why == "" || v != tokenInvalid: // this issuer knows the token
 			why = v
 		}
 	}
 	return why
 }
 
-// Sends returns how many requests arrived, whatever their answer.
+// Sends returns how many requests have arrived, whatever the response.
 func (a *API) Sends() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.requests)
 }
 
-// Rejections returns how many requests were answered 401.
+// Rejections returns how many responses were a 401.
 func (a *API) Rejections() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -120,14 +123,14 @@ func (a *API) Rejections() int {
 	return n
 }
 
-// Requests returns what arrived so far, in order.
+// Requests returns the requests that have arrived, in order.
 func (a *API) Requests() []Request {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.requests)
 }
 
-// record keeps what arrives, and the status of its answer.
+// record keeps each request, and the status of its response.
 func (a *API) record(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
@@ -144,11 +147,11 @@ func (a *API) record(next http.Handler) http.Handler {
 			}
 		}}
 		next.ServeHTTP(noting, r)
-		noting.note(http.StatusOK) // of a handler that wrote nothing
+		noting.note(http.StatusOK) // for a handler that wrote nothing
 	})
 }
 
-// guard lets requests with a good token through to next.
+// guard passes the requests whose token is accepted to next.
 func (a *API) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token := a.token(r.Header)
@@ -192,7 +195,7 @@ func (a *API) token(h http.Header) string {
 
 // echo sends the request's body back.
 func echo(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body) // over HTTP/1.1, net/http gives no more of it once we write
+	body, err := io.ReadAll(r.Body) // over HTTP/1.1, net/http allows no more reads after a write
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -200,8 +203,8 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-// StreamHandler returns a handler for NewAPI that answers with the events as
-// server-sent events, each flushed by itself, and then ends.
+// StreamHandler returns a handler for NewAPI that writes server-sent events. It flushes
+// after each event, and ends after the last.
 func StreamHandler(events ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		drain(r)
@@ -217,10 +220,10 @@ func StreamHandler(events ...string) http.Handler {
 	})
 }
 
-// A statusWriter notes the status of an answer before the client can see it.
+// A statusWriter notes the status of a response before the client can see it.
 type statusWriter struct {
 	http.ResponseWriter
-	note func(status int) // the first counts
+	note func(status int) // only the first call counts
 }
 
 func (w *statusWriter) WriteHeader(status int) {
@@ -235,13 +238,13 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// Flush implements http.Flusher, which handlers ask for by name.
+// Flush implements http.Flusher, for handlers that assert it.
 func (w *statusWriter) Flush() {
 	w.note(http.StatusOK)
 	_ = http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// Hijack implements http.Hijacker, which handlers ask for by name.
+// Hijack implements http.Hijacker, for handlers that assert it.
 func (w *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
@@ -250,5 +253,5 @@ func (w *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, rw, err
 }
 
-// Unwrap is for the rest of what http.ResponseController does.
+// Unwrap is for the other methods of http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,6 +1,6 @@
-// Package reauthtest has an issuer and an API that misbehave on request, for tests
-// of clients that keep themselves authenticated, in the manner of
-// net/http/httptest and testing/iotest.
+// Package reauthtest provides an issuer and an API for tests of clients that keep
+// themselves authenticated. Both fail on demand, in the manner of net/http/httptest and
+// testing/iotest.
 //
 //	issuer := reauthtest.NewIssuer()
 //	defer issuer.Close()
@@ -12,10 +12,10 @@
 //	issuer.Revoke()
 //	resp, err = client.Get(api.URL()) // 200: rejected once, refreshed, sent again
 //
-// Both are real servers on loopback. They count what reaches them, and are safe
-// for concurrent use. What they do wrong is said for all requests by methods such
-// as Revoke and Down, and for the next ones by Next and a Fault for each. For a
-// server that nobody answers for, Close it.
+// Both are servers on loopback. They count the requests that reach them, and are safe
+// for concurrent use by multiple goroutines. Methods such as Revoke and Down affect all
+// later requests. Next sets a Fault for each of the next requests. A server that is
+// closed accepts no connections.
 //
-// No error that they answer with contains a token.
+// No error response contains a token.
 package reauthtest

@@ -11,18 +11,18 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// A TokenRequest is one that came to the token endpoint of an Issuer.
+// A TokenRequest describes a request to the token endpoint of an Issuer.
 type TokenRequest struct {
 	Request
 	Grant    string     // grant_type
 	Scopes   []string   // scope
 	Audience []string   // audience and resource (RFC 8707)
-	ClientID string     // "" if the client did not name itself
-	Auth     string     // how it authenticated (RFC 7591 §2): client_secret_basic, client_secret_post, private_key_jwt or none
-	Form     url.Values // all parameters, secrets among them; not to be changed
+	ClientID string     // "" if the request has none
+	Auth     string     // how the client authenticated (RFC 7591 §2): client_secret_basic, client_secret_post, private_key_jwt or none
+	Form     url.Values // all parameters, including secrets; must not be modified
 }
 
-// tokenRequest reads what the form of a request says.
+// tokenRequest reads the form of a request.
 func tokenRequest(r *http.Request) TokenRequest {
 	form := r.PostForm
 	t := TokenRequest{
@@ -46,7 +46,7 @@ func tokenRequest(r *http.Request) TokenRequest {
 	return t
 }
 
-// record keeps what comes to the token endpoint, and the status of its answer.
+// record keeps each request to the token endpoint, and the status of its response.
 func (i *Issuer) record(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
@@ -68,16 +68,16 @@ func (i *Issuer) record(next http.Handler) http.Handler {
 	})
 }
 
-// Issuer returns the identifier of the issuer, whose metadata are at the places of RFC
-// 8414 and of OpenID Connect Discovery.
+// Issuer returns the identifier of the issuer. Its metadata are at the well-known URLs
+// of RFC 8414 and of OpenID Connect Discovery.
 func (i *Issuer) Issuer() string { return i.http.URL }
 
-// Endpoint returns the endpoints, for an oauth2.Config.
+// Endpoint returns the endpoints of the issuer, for an oauth2.Config.
 func (i *Issuer) Endpoint() oauth2.Endpoint {
 	return oauth2.Endpoint{AuthURL: i.http.URL + "/authorize", TokenURL: i.URL(), DeviceAuthURL: i.http.URL + "/device"}
 }
 
-// RevocationURL returns the revocation endpoint (RFC 7009).
+// RevocationURL returns the URL of the revocation endpoint (RFC 7009).
 func (i *Issuer) RevocationURL() string { return i.http.URL + "/revoke" }
 
 // A code is a device code, or an authorization code.
@@ -87,8 +87,9 @@ type code struct {
 	challenge string // of PKCE (RFC 7636), S256; "" if there was none
 }
 
-// endpoints are those beside the token endpoint. A browser that opens the authorization
-// endpoint, or the verification_uri_complete of a device, is a user who agrees at once.
+// endpoints returns the endpoints other than the token endpoint. A GET of the
+// authorization endpoint, or of the verification_uri_complete of a device, counts as
+// the user's consent.
 func (i *Issuer) endpoints() *http.ServeMux {
 	mux := http.NewServeMux()
 	metadata := func(w http.ResponseWriter, _ *http.Request) {
@@ -126,7 +127,7 @@ func (i *Issuer) device(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// approve has the user agree to what a device asks for.
+// approve approves the device code with the user code.
 func (i *Issuer) approve(user string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -167,8 +168,8 @@ func (i *Issuer) authorize(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, back.String(), http.StatusFound)
 }
 
-// redeem uses up the code of a token request, if its grant has one, and returns the error
-// code if it is not good.
+// redeem uses up the code of a token request, if its grant has one, and returns an
+// error code if the code is not valid.
 func (i *Issuer) redeem(r *http.Request) string {
 	var name string
 	switch r.PostFormValue("grant_type") {
@@ -196,7 +197,7 @@ func (i *Issuer) redeem(r *http.Request) string {
 	return ""
 }
 
-// revoke is the revocation of a token (RFC 7009): with a refresh token its login ends.
+// revoke revokes a token (RFC 7009). The revocation of a refresh token ends its login.
 func (i *Issuer) revoke(token string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// A Fault is what a server does to one request in place of what it should. It is
-// passed to Next, as often as one likes. The zero Fault is none.
+// A Fault replaces the response to one request. It is passed to Next, and may be used
+// more than once. The zero Fault has no effect.
 //
-// A Fault comes before the check of the token, and its answer does not depend on
-// that. All but RejectEarly read the request's body first.
+// A Fault takes effect before the token is checked, and does not depend on the token.
+// All Faults except RejectEarly read the body of the request first.
 type Fault struct {
 	serve func(*server, http.ResponseWriter, *http.Request, http.Handler)
 }
 
-// Reject answers 401 with error="invalid_token" (RFC 6750 §3.1), whatever the
+// Reject responds with a 401 and error="invalid_token" (RFC 6750 §3.1), whatever the
 // token.
 func Reject() Fault {
 	return Fault{func(s *server, w http.ResponseWriter, r *http.Request, _ http.Handler) {
@@ -26,25 +26,24 @@ func Reject() Fault {
 	}}
 }
 
-// RejectEarly answers as Reject does, but before it reads any of the request's
-// body: a client that is still sending gets its 401 in the middle of that, and one
-// that sent Expect: 100-continue before all of it. It costs the connection; over
-// HTTP/2, the stream.
+// RejectEarly is like Reject, but responds before it reads the body of the request. A
+// client gets the 401 while it sends the body. A client that sent Expect: 100-continue
+// gets it before it sends the body. The connection is closed; over HTTP/2, the stream.
 func RejectEarly() Fault {
 	return Fault{func(s *server, w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		if r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close") // else net/http reads on before it answers
+			w.Header().Set("Connection", "close") // else net/http reads the body before it responds
 		}
 		s.reject(w, tokenInvalid)
 	}}
 }
 
-// Drop cuts the connection (over HTTP/2, resets the stream) without an answer. The
-// request was not served.
+// Drop cuts the connection without a response, or resets the stream over HTTP/2. The
+// request is not served.
 //
-// An http.Transport repeats a GET by itself, once, when the connection it was sent
-// over had been in use before: Sends counts that too, and the client sees nothing.
-// A POST without an Idempotency-Key is not repeated, nor anything over HTTP/2.
+// An http.Transport itself resends a GET once if its connection was used before. Sends
+// counts that too, and the client does not notice it. An http.Transport does not resend
+// a POST without an Idempotency-Key, or a request over HTTP/2.
 func Drop() Fault {
 	return Fault{func(_ *server, _ http.ResponseWriter, r *http.Request, _ http.Handler) {
 		drain(r)
@@ -52,23 +51,23 @@ func Drop() Fault {
 	}}
 }
 
-// DropAfter serves the request and cuts the connection (over HTTP/2, resets the
-// stream) after n bytes of the answer's body, or at its end if it is shorter. If n
-// is zero or less, the header is lost too: the request was served, and the client
-// does not know. See Drop.
+// DropAfter serves the request, and cuts the connection after n bytes of the response
+// body, or at its end if it is shorter. Over HTTP/2 it resets the stream. If n is zero
+// or negative, the response header is not sent either: the request is served, and the
+// client gets no response. See also Drop.
 //
-// It stops the handler with a panic of http.ErrAbortHandler, in Write: the handler
-// must write from the goroutine that it was called on.
+// Write of the ResponseWriter panics with http.ErrAbortHandler. The handler must call
+// it from the goroutine that it was called on.
 func DropAfter(n int) Fault {
 	return Fault{func(_ *server, w http.ResponseWriter, r *http.Request, next http.Handler) {
 		cut := &cutWriter{ResponseWriter: w, left: max(n, 0)}
 		next.ServeHTTP(cut, r)
-		cut.Flush() // the header of an answer without a body
+		cut.Flush() // the header of a response without a body
 		panic(http.ErrAbortHandler)
 	}}
 }
 
-// A cutWriter passes on the beginning of an answer.
+// A cutWriter passes on the beginning of a response.
 type cutWriter struct {
 	http.ResponseWriter
 	left int
@@ -100,12 +99,12 @@ func (w *cutWriter) Flush() {
 	}
 }
 
-// Stall does not answer until release is closed; then the request is served as it
-// should be. A nil release never comes. The connection is cut, and the request not
-// served, when the client has gone before, or the server is closed.
+// Stall does not respond until release is closed, and then serves the request. If
+// release is nil, Stall never serves the request. If the client disconnects or the
+// server is closed before that, the connection is cut, and the request is not served.
 func Stall(release <-chan struct{}) Fault {
 	return Fault{func(_ *server, w http.ResponseWriter, r *http.Request, next http.Handler) {
-		body, err := io.ReadAll(r.Body) // or net/http does not see the client go
+		body, err := io.ReadAll(r.Body) // else net/http does not notice that the client disconnects
 		if err != nil {
 			panic(http.ErrAbortHandler)
 		}
@@ -119,11 +118,11 @@ func Stall(release <-chan struct{}) Fault {
 	}}
 }
 
-// RedirectTo answers 307 with the URL as its Location, to any token or none.
+// RedirectTo responds with a 307 and the URL as its Location, whatever the token.
 func RedirectTo(url string) Fault { return Status(http.StatusTemporaryRedirect, "Location", url) }
 
-// InvalidGrant answers 400 with the error invalid_grant (RFC 6749 §5.2): what a
-// token endpoint says when the login is over. It is for an Issuer.
+// InvalidGrant responds with a 400 and the error invalid_grant (RFC 6749 §5.2), as a
+// token endpoint does if the login has ended. It is for an Issuer.
 func InvalidGrant() Fault {
 	return Fault{func(s *server, w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		drain(r)
@@ -131,8 +130,8 @@ func InvalidGrant() Fault {
 	}}
 }
 
-// Unavailable answers 503, with a Retry-After in seconds, rounded up; none if
-// retryAfter is zero or negative.
+// Unavailable responds with a 503 and a Retry-After in seconds, rounded up. If
+// retryAfter is zero or negative, there is no Retry-After.
 func Unavailable(retryAfter time.Duration) Fault {
 	if retryAfter <= 0 {
 		return Status(http.StatusServiceUnavailable)
@@ -140,9 +139,9 @@ func Unavailable(retryAfter time.Duration) Fault {
 	return Status(http.StatusServiceUnavailable, "Retry-After", strconv.Itoa(seconds(retryAfter)))
 }
 
-// Status answers with the status, and with headers given as pairs of name and
-// value. The body is an error with the name of the status, in JSON. A 401 has only
-// the challenges that are among the headers. The status is at least 200.
+// Status responds with the status code, and with headers that are given as pairs of
+// name and value. The body is a JSON error with the name of the status. A 401 has only
+// the challenges in the headers. The code must be at least 200.
 func Status(code int, header ...string) Fault {
 	return Fault{func(s *server, w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		drain(r)
@@ -153,7 +152,8 @@ func Status(code int, header ...string) Fault {
 	}}
 }
 
-// Respond answers with the status and the body, and the header's keys and values.
+// Respond responds with the status code and the body, and with headers that are given
+// as pairs of name and value.
 func Respond(code int, body string, header ...string) Fault {
 	return Fault{func(_ *server, w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		drain(r)

@@ -439,7 +439,7 @@ func TestCloseNeverHangs(t *testing.T) {
 	}
 }
 
-// endless returns a body of which there is always more to come.
+// endless returns a body that does not end.
 func endless() io.ReadCloser {
 	r, w := io.Pipe()
 	go func() { _, _ = io.WriteString(w, "x") }()
@@ -463,7 +463,7 @@ func TestTokenNeverFollowsTheRedirect(t *testing.T) {
 		assert.Empty(t, other.Requests()[0].Header.Get("Authorization"))
 		assert.Equal(t, 1, w.issuer.Refreshes())
 
-		w.api.Next(reauthtest.RedirectTo(w.api.URL() + "/here")) // S3
+		w.api.Next(reauthtest.RedirectTo(w.api.URL() + "/here"))
 		resp, _ = w.get(t)
 		assert.Equal(t, 200, resp.StatusCode)
 	})

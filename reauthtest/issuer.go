@@ -16,14 +16,14 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// An Issuer hands out tokens over HTTP on loopback, as the token endpoint of an
-// authorization server does (RFC 6749 §5): to anybody and for any grant, of which only
-// refresh tokens and codes have to be good. Beside it are the endpoints for
-// authorization, devices, revocation and metadata. It is made
-// by NewIssuer, and closed by its user. It is safe for concurrent use.
+// An Issuer is an authorization server on loopback, whose token endpoint issues tokens
+// over HTTP (RFC 6749 §5). It issues tokens to any client and for any grant; only
+// refresh tokens and codes must be valid. It also has endpoints for authorization,
+// devices, revocation and metadata. It is safe for concurrent use by multiple
+// goroutines. It is the caller's responsibility to call Close.
 //
-// An Issuer is a reauth.Refresher that asks itself, over its own HTTP: what its
-// token endpoint does wrong, the Refresher feels.
+// An Issuer implements reauth.Refresher with requests to its own token endpoint. The
+// faults of the token endpoint therefore affect it too.
 type Issuer struct {
 	server
 
@@ -42,12 +42,12 @@ type Issuer struct {
 type issued struct {
 	login *login
 	ends  time.Time // zero: never
-	dead  string    // why it is good for nothing; "": it is good
+	dead  string    // why it is not valid; "" if it is valid
 }
 
-// A login is the family of refresh tokens that came one from another.
+// A login is the sequence of refresh tokens that replaced each other.
 type login struct {
-	newest string // the only one that is good
+	newest string // the only one that is valid
 	over   bool
 }
 
@@ -60,42 +60,43 @@ func NewIssuer() *Issuer {
 	mux.Handle("/", i.record(i.faulty(http.HandlerFunc(i.serve))))
 	i.start(mux, false)
 	i.http.Client().CheckRedirect = func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse // a refresh token goes nowhere else
+		return http.ErrUseLastResponse // a refresh token must not be sent elsewhere
 	}
 	return i
 }
 
-// URL returns the URL of the token endpoint. It answers any POST. Requests, Next and
-// Down are about this endpoint.
+// URL returns the URL of the token endpoint, which accepts any POST. Requests, Sends,
+// Next and Down apply to this endpoint.
 func (i *Issuer) URL() string { return i.http.URL + "/token" }
 
-// SetLifetime sets for how long the tokens are good that are handed out from now
-// on, and what their expires_in says, in seconds rounded up (RFC 6749 §5.1). Zero
-// means for ever, without an expires_in; negative means not at all: they have
-// expired when they are handed out, and expires_in is 0.
+// SetLifetime sets the lifetime of the tokens that are issued from now on. Their
+// expires_in has it in seconds, rounded up (RFC 6749 §5.1). If zero, the tokens do not
+// expire, and have no expires_in. If negative, the tokens have already expired when
+// they are issued, and their expires_in is 0.
 func (i *Issuer) SetLifetime(d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.lifetime = d
 }
 
-// SetRotate has each answer bring a refresh token, which is good once (RFC 6749
-// §6). One that is presented again ends its login: it and all that came of the same
-// are refused with invalid_grant, and the access tokens revoked (RFC 9700
-// §4.14.2). One that is unknown is refused too. Without SetRotate no refresh token
-// is handed out, and none looked at.
+// SetRotate sets whether each token comes with a new refresh token, which may be used
+// once (RFC 6749 §6). If a refresh token is presented again, its login ends: all
+// refresh tokens of the login are rejected with invalid_grant, and its access tokens
+// are revoked (RFC 9700 §4.14.2). A refresh token that is not known is rejected too. If
+// false, which is the default, the Issuer issues no refresh tokens, and ignores those
+// that it gets.
 func (i *Issuer) SetRotate(rotate bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.rotate = rotate
 }
 
-// Expire ends all access tokens handed out so far, whatever their expires_in said:
-// an API's 401 says that they expired.
+// Expire makes all access tokens issued so far expire, whatever their expires_in. The
+// 401 of an API says that they expired.
 func (i *Issuer) Expire() { i.end(tokenExpired) }
 
-// Revoke revokes all access tokens handed out so far: an API's 401 says so. Refresh
-// tokens stay good.
+// Revoke revokes all access tokens issued so far. The 401 of an API says so. Refresh
+// tokens remain valid.
 func (i *Issuer) Revoke() { i.end(tokenRevoked) }
 
 func (i *Issuer) end(why string) {
@@ -108,38 +109,37 @@ func (i *Issuer) end(why string) {
 	}
 }
 
-// Refuse has the tokens that are handed out from now on be good for nothing, or
-// good again. With Revoke after it, a client is refused for good.
+// Refuse sets whether the tokens that are issued from now on are invalid. After
+// Refuse(true) and Revoke, all tokens of a client are rejected.
 func (i *Issuer) Refuse(refuse bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.refuse = refuse
 }
 
-// Sends returns how many requests came to the token endpoint, whatever their
-// answer.
+// Sends returns how many requests arrived at the token endpoint, whatever the response.
 func (i *Issuer) Sends() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return len(i.asked)
 }
 
-// Requests returns what came to the token endpoint so far, in order.
+// Requests returns the requests that arrived at the token endpoint, in order.
 func (i *Issuer) Requests() []TokenRequest {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return slices.Clone(i.asked)
 }
 
-// Refreshes returns how many tokens were handed out, the first of a client too.
+// Refreshes returns how many tokens were issued, including the first of each client.
 func (i *Issuer) Refreshes() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.refreshes
 }
 
-// Reuses returns how often a refresh token was presented that had been used
-// before. Where it is not zero, a client has lost a login.
+// Reuses returns how often a refresh token was presented that had been used before. If
+// it is not zero, a client has lost a login.
 func (i *Issuer) Reuses() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -164,7 +164,7 @@ func (i *Issuer) verdict(accessToken string) string {
 	return ""
 }
 
-// An answer is that of a token endpoint (RFC 6749 §5.1).
+// An answer is the response of a token endpoint (RFC 6749 §5.1).
 type answer struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
@@ -195,7 +195,7 @@ func (s *server) invalidGrant(w http.ResponseWriter) {
 	s.fail(w, http.StatusBadRequest, "invalid_grant", "The login is over")
 }
 
-// grant hands out a token, unless the refresh token is refused.
+// grant issues a token, unless the refresh token is rejected.
 func (i *Issuer) grant(refresh string) (answer, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -240,9 +240,10 @@ func (i *Issuer) endLocked(l *login) {
 	}
 }
 
-// Refresh implements reauth.Refresher. It asks the token endpoint, once, with the
-// refresh token if there is one, and follows no redirect. An invalid_grant is
-// permanent, see reauth.Permanent; of a 503 the Retry-After is heeded.
+// Refresh implements reauth.Refresher. It sends one request to the token endpoint, with
+// the refresh token if there is one. It does not follow redirects. If the response is
+// invalid_grant, the error is marked by reauth.Permanent. If the response has a
+// Retry-After, the error has it as its RetryAfter.
 func (i *Issuer) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 	form := url.Values{"grant_type": {"client_credentials"}}
 	if rt := stale.Token.RefreshToken; rt != "" {
@@ -259,7 +260,7 @@ func (i *Issuer) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token,
 		return reauth.Token{}, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body) // to its end: half a token is none
+	body, err := io.ReadAll(resp.Body) // a truncated body has no token
 	if resp.StatusCode != http.StatusOK {
 		return reauth.Token{}, refusal(resp, body)
 	}
@@ -277,7 +278,7 @@ func (i *Issuer) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token,
 	return tok, nil
 }
 
-// refusal returns the error that an answer of the token endpoint is.
+// refusal returns the error of an error response of the token endpoint.
 func refusal(resp *http.Response, body []byte) error {
 	var a struct {
 		Error string `json:"error"`
@@ -292,7 +293,7 @@ func refusal(resp *http.Response, body []byte) error {
 	return e
 }
 
-// A later is a refusal that another try may find gone.
+// A later is a temporary error.
 type later struct {
 	status string
 	after  time.Duration
@@ -300,5 +301,5 @@ type later struct {
 
 func (e *later) Error() string { return "reauthtest: the issuer answered " + e.status }
 
-// RetryAfter is what a Credential looks for.
+// RetryAfter returns the backoff of the Credential; see reauth.Refresher.
 func (e *later) RetryAfter() time.Duration { return e.after }

@@ -263,7 +263,8 @@ func TestOtherClientsDoNotMisreadTheIssuer(t *testing.T) {
 	assert.Equal(t, "Service Unavailable", refused.ErrorDescription)
 }
 
-// A stalled endpoint hands out what it would have, and to nobody who has gone.
+// A stalled endpoint issues its token after the release, and not to a client that has
+// disconnected.
 func TestStalledGrantIsNeitherLostNorHandedToNobody(t *testing.T) {
 	i := newIssuer(t)
 	release := make(chan struct{})

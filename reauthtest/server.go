@@ -18,9 +18,9 @@ type server struct {
 	connections atomic.Int64
 	closing     chan struct{} // closed by Close
 	close       sync.Once
-	oauth       bool // errors are in the words of RFC 6749 §5.2, not in those of an API
+	oauth       bool // errors have the form of RFC 6749 §5.2, not that of an API
 
-	mu     sync.Mutex // guards what is below, and the same of the Issuer or API around it
+	mu     sync.Mutex // guards the fields below, and those of the Issuer or API that embeds the server
 	faults []Fault    // of the next requests
 	down   bool
 }
@@ -29,7 +29,7 @@ func (s *server) start(handler http.Handler, tls bool) {
 	s.closing = make(chan struct{})
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case <-s.closing: // net/http sends some of what Close cuts off again, before the listener is gone
+		case <-s.closing: // net/http may resend a request that Close has cut off, before the listener is closed
 			panic(http.ErrAbortHandler)
 		default:
 		}
@@ -49,37 +49,37 @@ func (s *server) start(handler http.Handler, tls bool) {
 	s.http.Start()
 }
 
-// Close ends the server. It cuts the connections that are open, those of requests
-// under way too, and waits until their handlers have returned. It may be called
-// more than once.
+// Close shuts down the server. It closes all connections, including those of requests
+// in progress, and waits until the handlers have returned. It may be called more than
+// once.
 func (s *server) Close() {
 	s.close.Do(func() {
 		close(s.closing)
-		s.http.CloseClientConnections() // or a Stall, or a client that holds its body or ours, would hold it up
+		s.http.CloseClientConnections() // else a Stall, or a client that does not send or read a body, would delay Close
 	})
 	s.http.Close()
 }
 
-// Next has the next requests meet the faults, one each, in order, behind those that
-// wait already. The zero Fault lets a request pass.
+// Next applies the faults to the next requests, one to each, in order. They follow the
+// faults of earlier calls. The zero Fault has no effect on its request.
 func (s *server) Next(faults ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, faults...)
 }
 
-// Down makes the server answer 503 to everything, or lets it come back. The faults
-// of Next wait meanwhile.
+// Down sets whether the server responds to each request with a 503. The faults of Next
+// are kept meanwhile.
 func (s *server) Down(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = down
 }
 
-// Connections returns how many connections were accepted so far.
+// Connections returns how many connections the server has accepted.
 func (s *server) Connections() int { return int(s.connections.Load()) }
 
-// fault returns what is to befall the request that has just arrived.
+// fault returns the Fault for a request that has arrived.
 func (s *server) fault() Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +94,7 @@ func (s *server) fault() Fault {
 	return f
 }
 
-// faulty serves what handler does, where there is no fault to be met.
+// faulty serves a request with its Fault, or with handler if there is none.
 func (s *server) faulty(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f := s.fault(); f.serve != nil {
@@ -105,20 +105,20 @@ func (s *server) faulty(handler http.Handler) http.Handler {
 	})
 }
 
-// What can be wrong with a token, in words that are common (RFC 6750 §3).
+// Why a token is not valid, in common words (RFC 6750 §3).
 const (
 	tokenInvalid = "The access token is invalid"
 	tokenExpired = "The access token expired"
 	tokenRevoked = "The access token was revoked"
 )
 
-// reject answers 401 (RFC 6750 §3.1), without reading what the client still sends.
+// reject responds with a 401 (RFC 6750 §3.1), without reading the body of the request.
 func (s *server) reject(w http.ResponseWriter, description string) {
 	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer error="invalid_token", error_description=%q`, description))
 	s.fail(w, http.StatusUnauthorized, "invalid_token", description)
 }
 
-// fail answers with an error. It must not tell what the request brought along.
+// fail responds with an error, which must not contain anything of the request.
 func (s *server) fail(w http.ResponseWriter, status int, code, message string) {
 	if s.oauth {
 		writeJSON(w, status, map[string]string{"error": code, "error_description": message})
@@ -138,6 +138,6 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// drain reads the request's body, so that the client has sent it before it is
-// answered.
+// drain reads the body of the request, so that the client has sent it before the
+// response.
 func drain(r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }

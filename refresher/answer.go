@@ -21,20 +21,20 @@ import (
 	"github.com/reauth-go/reauth/internal/retryafter"
 )
 
-// An answer is what a token endpoint answered.
+// An answer is the response of a token endpoint.
 type answer struct {
 	*http.Response           // whose Body has been read
 	body           []byte    // at most maxAnswer bytes
 	sent           time.Time // when the request was
 	members        object    // of the JSON object or the form in the body; nil if it is neither
 
-	// What is wrong, if anything, by the answer.
+	// What is wrong according to the response, if anything.
 	code        string // an error code
-	description string // in the server's words; may repeat what was sent
-	cause       error  // whose answer it is; nil: ours
+	description string // the server's text, which may repeat what was sent
+	cause       error  // the error that the answer was taken from; nil if the request was sent here
 }
 
-// An object is what a JSON object has by name.
+// An object is a JSON object by the names of its members.
 type object map[string]json.RawMessage
 
 // newAnswer reads the body of an answer.
@@ -44,16 +44,17 @@ func newAnswer(resp *http.Response, body []byte, sent time.Time) *answer {
 		resp.Header = http.Header{}
 	}
 	a.code, a.description = a.members.refusal()
-	if a.code == strconv.Itoa(resp.StatusCode) { // which says nothing more
+	if a.code == strconv.Itoa(resp.StatusCode) { // it adds nothing to the status
 		a.code = ""
 	}
 	if resp.StatusCode < 300 && word(a.members["error"]) == "" && a.members.hasToken(grantedMembers) {
-		a.code, a.description = "", "" // whatever a code beside a token means
+		a.code, a.description = "", "" // a code beside a token is no error
 	}
 	if a.code != "" && a.description != "" || a.ok() {
 		return a
 	}
-	// The servers that do not speak RFC 6749 are read as those of the tokens are.
+	// A server that does not follow RFC 6749 is read as the servers that reject tokens
+	// are.
 	said := recognize.Response(resp, body)
 	if a.code == "" {
 		a.code = said.Code
@@ -65,7 +66,7 @@ func newAnswer(resp *http.Response, body []byte, sent time.Time) *answer {
 }
 
 // objectOf returns the members of a JSON object or of a form, whatever the Content-Type
-// says. It is nil for what is neither.
+// says. It returns nil if body is neither.
 func objectOf(body []byte) object {
 	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), byteOrderMark))
 	if len(body) == 0 {
@@ -92,11 +93,11 @@ func objectOf(body []byte) object {
 	return o
 }
 
-// ok reports whether the answer brings a token, or should.
+// ok reports whether the answer has a token, or should have.
 func (a *answer) ok() bool { return a.StatusCode >= 200 && a.StatusCode < 300 && a.code == "" }
 
-// lost reports whether the server may have used up a refresh token and the answer does
-// not tell: a gateway lost it, or what arrived is none.
+// lost reports whether the server may have used up a refresh token although the answer
+// has no token: a gateway lost the response, or its body is not one.
 func (a *answer) lost() bool {
 	switch a.StatusCode {
 	case http.StatusBadGateway, http.StatusGatewayTimeout, 520, 524: // the last two are Cloudflare's
@@ -105,8 +106,8 @@ func (a *answer) lost() bool {
 	return a.ok() && !a.members.hasToken(grantedMembers)
 }
 
-// envelopes are what the objects are called that hold a token in an answer, the last two
-// by Slack and Cognito. Objects of other names are looked into after these.
+// envelopes are the names of the objects that hold a token in an answer. The last two
+// are those of Slack and Cognito. Objects of other names are searched after these.
 var envelopes = []string{"data", "result", "response", "authed_user", "AuthenticationResult"}
 
 // nested returns the objects of o that may hold a token: itself first.
@@ -122,18 +123,18 @@ func (o object) nested() []object {
 	return all
 }
 
-// grantedMembers are what the access token is called in an answer; the last are Feishu's.
+// grantedMembers are the names of the access token in an answer; the last are Feishu's.
 var grantedMembers = append(slices.Clone(accessMembers), "tenant_access_token", "user_access_token", "app_access_token")
 
-// idMembers are what the id_token of OpenID Connect is called.
+// idMembers are the names of the id_token of OpenID Connect.
 var idMembers = []string{"id_token", "idToken", "IdToken"}
 
 func (o object) hasToken(names []string) bool {
 	return slices.ContainsFunc(o.nested(), func(o object) bool { return text(o, names) != "" || text(o, refreshMembers) != "" })
 }
 
-// token returns the token of the answer. One that is of no use comes with the refresh
-// token beside it, which the Credential keeps.
+// token returns the token of the answer. The refresh token is returned even if the
+// access token is not valid, as the Credential keeps it.
 func (a *answer) token(names []string) (tok reauth.Token) {
 	for _, o := range a.members.nested() {
 		if tok.RefreshToken == "" {
@@ -146,7 +147,7 @@ func (a *answer) token(names []string) (tok reauth.Token) {
 		if names[0] == idMembers[0] {
 			break // the lifetime is the access token's
 		}
-		if tok.Expiry = o.expiryAfter(a.sent); tok.Expiry.IsZero() { // on our clock, if it says so
+		if tok.Expiry = o.expiryAfter(a.sent); tok.Expiry.IsZero() { // by this machine's clock, if there is a lifetime
 			tok.Expiry = o.expiryTime()
 		}
 		if ahead, ok := seconds(o["refresh_in"]); ok { // Microsoft Entra ID
@@ -159,13 +160,13 @@ func (a *answer) token(names []string) (tok reauth.Token) {
 	return tok
 }
 
-// granted returns the token of an answer to a grant, or why it is none. sent is the
+// granted returns the token of an answer to a grant, or why there is none. sent is the
 // refresh token that was presented.
 func (a *answer) granted(tok reauth.Token, g grant, sent string, secrets []string) (reauth.Token, error) {
-	if !g.once && !g.login || tok.RefreshToken == sent { // none is new
+	if !g.once && !g.login || tok.RefreshToken == sent { // it is not new
 		tok.RefreshToken = ""
 	}
-	if tok.RefreshToken != "" && g.once && a.StatusCode < 300 { // the Credential keeps it, and says what is wrong with the other
+	if tok.RefreshToken != "" && g.once && a.StatusCode < 300 { // the Credential keeps it, and reports an invalid access token
 		if valid, err := checked(tok); err == nil {
 			tok = valid
 		}
@@ -181,8 +182,8 @@ func (a *answer) granted(tok reauth.Token, g grant, sent string, secrets []strin
 	return tok, nil
 }
 
-// refusal returns what an answer says is wrong: by RFC 6749 §5.2, or in the members
-// that others have for it.
+// refusal returns what an answer says is wrong, in the members of RFC 6749 §5.2 or
+// those of other servers.
 func (o object) refusal() (code, description string) {
 	description = text(o, []string{"error_description", "msg", "errmsg", "message"})
 	if code = word(o["error"]); code != "" {
@@ -206,7 +207,7 @@ func (o object) refusal() (code, description string) {
 	return "", description
 }
 
-// word returns a code: a string, or a number that is no success.
+// word returns a code: a string, or a number that is not a success.
 func word(raw json.RawMessage) string {
 	var s string
 	if json.Unmarshal(raw, &s) == nil {
@@ -239,7 +240,7 @@ func (o object) words(known string) (all string) {
 	return all
 }
 
-// retrieveError returns the answer as x/oauth2 has a refusal.
+// retrieveError returns the answer as an error of x/oauth2.
 func (a *answer) retrieveError() *oauth2.RetrieveError {
 	return &oauth2.RetrieveError{
 		Response: a.Response, Body: a.body,
@@ -247,37 +248,37 @@ func (a *answer) retrieveError() *oauth2.RetrieveError {
 	}
 }
 
-// A refusal is what is to be done after an answer that brought no token.
+// A refusal says what to do after an answer without a token.
 type refusal int
 
 const (
-	passing   refusal = iota // another try may succeed
-	hopeless                 // the same request fares no better later
-	deadLogin                // the refresh token is of no more use
+	passing      refusal = iota // a later request may succeed
+	wrongRequest                // the same request fails later too
+	loginOver                   // the refresh token is no longer valid
 )
 
-// judge returns what a refusal means to whom it refused a refresh token.
+// judge returns what the answer means for a refresh token that was sent.
 func (a *answer) judge() refusal {
 	code := folded(a.code)
 	switch {
 	case a.StatusCode >= 500 || a.StatusCode == http.StatusTooManyRequests || busyCodes[code]:
 		return passing
-	case a.members == nil: // a page, of whomever
+	case a.members == nil: // a page, such as a proxy's
 		return passing
-	case deadCodes[code]:
-		return deadLogin
-	case hopelessCodes[code] && code != "invalidrequest": // what may mean anything is told by its words
-		return hopeless
-	case deadCodes[folded(a.description)], deadWords(a.code), deadWords(a.description):
-		return deadLogin
-	case hopelessCodes[code]:
-		return hopeless
+	case loginOverCodes[code]:
+		return loginOver
+	case wrongRequestCodes[code] && code != "invalidrequest": // invalid_request is ambiguous: its description decides
+		return wrongRequest
+	case loginOverCodes[folded(a.description)], saysLoginOver(a.code), saysLoginOver(a.description):
+		return loginOver
+	case wrongRequestCodes[code]:
+		return wrongRequest
 	}
 	return passing
 }
 
-// folded returns a code without what servers write it with: BAD_REFRESH_TOKEN,
-// bad-refresh-token and BadRefreshToken are one.
+// folded returns a code in lower case without separators: BAD_REFRESH_TOKEN,
+// bad-refresh-token and BadRefreshToken are the same.
 func folded(code string) string {
 	if i := strings.LastIndexByte(code, '#'); i >= 0 { // Cognito: com.amazon…#NotAuthorizedException
 		code = code[i+1:]
@@ -300,8 +301,8 @@ var (
 	// another endpoint; GitHub and Slack have the last two).
 	busyCodes = codes("temporarily_unavailable", "server_error", "slow_down", "rate_limited", "ratelimited")
 
-	// deadCodes say that a refresh token is of no more use.
-	deadCodes = codes(
+	// loginOverCodes say that a refresh token is no longer valid.
+	loginOverCodes = codes(
 		"invalid_grant",                                              // RFC 6749 §5.2
 		"interaction_required", "login_required", "consent_required", // OpenID Connect
 		"bad_refresh_token",                                                           // GitHub, HubSpot
@@ -316,9 +317,9 @@ var (
 		"20026", "20037", "20064", "20073", "20074", // Feishu
 	)
 
-	// hopelessCodes want another request (RFC 6749 §5.2, RFC 8628 §3.5, RFC 8693
+	// wrongRequestCodes say that another request is needed (RFC 6749 §5.2, RFC 8628 §3.5, RFC 8693
 	// §2.2.2, OpenID Connect and some servers' own).
-	hopelessCodes = codes(
+	wrongRequestCodes = codes(
 		"invalid_request", "invalid_target", "access_denied", "invalid_client", "unauthorized_client", "unsupported_grant_type",
 		"invalid_scope", "expired_token", "account_selection_required",
 		"incorrect_client_credentials",           // GitHub
@@ -327,19 +328,19 @@ var (
 	)
 
 	aboutRefreshToken = regexp.MustCompile(`(?i)refresh[ _-]?token|刷新令牌`)
-	isDead            = regexp.MustCompile(`(?i)\b(expired|revoked|invalid|invalidated|unknown|reused|(already|been|was) used|not[ _]found|does not exist|no longer valid|inactive|deleted|rotated)\b|无效|过期|失效|撤销|不存在|已使用`)
+	isInvalid         = regexp.MustCompile(`(?i)\b(expired|revoked|invalid|invalidated|unknown|reused|(already|been|was) used|not[ _]found|does not exist|no longer valid|inactive|deleted|rotated)\b|无效|过期|失效|撤销|不存在|已使用`)
 	isMissing         = regexp.MustCompile(`(?i)\b(missing|required|must be|parameter)\b|缺少|不能为空`)
 	unknownOne        = regexp.MustCompile(`(?i)missing or unknown|missing or invalid`)
 )
 
-// deadWords reports whether a text says that the refresh token is of no more use.
-func deadWords(s string) bool {
+// saysLoginOver reports whether a text says that the refresh token is no longer valid.
+func saysLoginOver(s string) bool {
 	s = strings.ReplaceAll(s, "_", " ")
-	return aboutRefreshToken.MatchString(s) && isDead.MatchString(s) && (!isMissing.MatchString(s) || unknownOne.MatchString(s))
+	return aboutRefreshToken.MatchString(s) && isInvalid.MatchString(s) && (!isMissing.MatchString(s) || unknownOne.MatchString(s))
 }
 
-// refused says what went wrong without the answer's body, and marks what the Credential
-// should do about it.
+// refused returns the error of an answer without a token. It has no body of the answer,
+// and is marked for the Credential.
 func (a *answer) refused(g grant, secrets []string) error {
 	refused := a.retrieveError()
 	var b strings.Builder
@@ -351,30 +352,30 @@ func (a *answer) refused(g grant, secrets []string) error {
 		b.WriteString(" (" + d + ")")
 	}
 	b.WriteString(a.advice(g))
-	told := error(mask.WithText(b.String(), refused))
+	failure := error(mask.WithText(b.String(), refused))
 	if a.cause != nil {
-		told = mask.WithText(b.String(), a.cause)
+		failure = mask.WithText(b.String(), a.cause)
 	}
 	switch what := a.judge(); {
 	case g.permanent != nil && g.permanent(refused):
-		return reauth.Permanent(told)
-	case !g.once: // a machine's next request is a new one
-	case what == deadLogin:
-		return reauth.LoginEnded(told)
-	case what == hopeless:
-		return reauth.Permanent(told)
+		return reauth.Permanent(failure)
+	case !g.once: // the next request presents new credentials
+	case what == loginOver:
+		return reauth.LoginEnded(failure)
+	case what == wrongRequest:
+		return reauth.Permanent(failure)
 	case a.lost():
-		told = reauth.AnswerLost(told)
+		failure = reauth.AnswerLost(failure)
 	}
 	if wait, ok := retryafter.Of(a.Response); ok && wait > 0 {
-		return again{told, wait}
+		return retryAfterError{failure, wait}
 	}
-	return told
+	return failure
 }
 
-// advice returns what the reader of an error may do.
+// advice returns what to do about the error.
 func (a *answer) advice(g grant) string {
-	switch dead := a.judge() == deadLogin && g.once; {
+	switch dead := a.judge() == loginOver && g.once; {
 	case a.StatusCode >= 300 && a.StatusCode < 400:
 		return ", a redirect to " + shownURL(a.Header.Get("Location")) + " that is not followed: set TokenURL to where it leads"
 	case (a.refusesClient() || folded(a.code) == "unauthorizedclient") && !g.foreign:
@@ -382,24 +383,24 @@ func (a *answer) advice(g grant) string {
 	case dead && g.login:
 		return ": the code has expired or was used, begin again"
 	case dead && !g.lostAt.IsZero():
-		return ": the refresh token has expired, was revoked, or was used by another; the answer to the refresh of " +
+		return ": the refresh token has expired, was revoked, or was used by another client; the answer to the refresh of " +
 			g.lostAt.UTC().Format(time.RFC3339) + " was lost, and with it, most likely, the refresh token in it"
 	case dead:
-		return ": the refresh token has expired, was revoked, or was used by another"
+		return ": the refresh token has expired, was revoked, or was used by another client"
 	case a.ok() && g.idToken:
-		return " without an id_token: ask for the scope openid, and see that TokenURL is the token endpoint"
+		return " without an id_token: ask for the scope openid, and check that TokenURL is the token endpoint"
 	case a.ok():
-		return " without an access_token: see that this is the token endpoint"
+		return " without an access_token: check that this is the token endpoint"
 	}
 	return ""
 }
 
-// aboutClient matches what an invalid_request says that misses the client's
-// authentication where it is looked for.
+// aboutClient matches the description of an invalid_request from a server that did not
+// find the client's authentication.
 var aboutClient = regexp.MustCompile(`(?i)client[ _-]?(id|secret|auth|credential)`)
 
-// refusesClient reports whether the server did not take the client's authentication,
-// which it looks at before the grant (RFC 6749 §5.2).
+// refusesClient reports whether the server rejected the client's authentication, which
+// it checks before the grant (RFC 6749 §5.2).
 func (a *answer) refusesClient() bool {
 	switch folded(a.code) {
 	case "invalidclient", "incorrectclientcredentials", "invalidclientid", "badclientsecret":
@@ -407,5 +408,5 @@ func (a *answer) refusesClient() bool {
 	case "invalidrequest":
 		return aboutClient.MatchString(a.description)
 	}
-	return a.StatusCode == http.StatusUnauthorized && a.judge() != deadLogin
+	return a.StatusCode == http.StatusUnauthorized && a.judge() != loginOver
 }

@@ -463,7 +463,7 @@ func TestTokenExchangeRenewsItsSubject(t *testing.T) {
 	}
 }
 
-// A Credential is a Subject, and is told of the refusal.
+// A Credential is a Subject, and is refreshed if its token is rejected.
 func TestTokenExchangeOfACredentialsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0

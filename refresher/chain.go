@@ -13,16 +13,19 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// Chain returns a Refresher that asks the given ones in order and takes the first
-// token that is a new one. If none has one, its error has that of each; it is
-// permanent if all are.
+// Chain returns a Refresher that calls the given Refreshers in order and returns the
+// first new token. If there is none, the error has the errors of all. It is permanent
+// if all of them are.
 //
-// A token that has expired, or was rejected before, is the last resort. A link that
-// hangs uses up the time of the refresh for all that follow: put it last.
+// A token that has expired, or was rejected before, is returned only if there is no
+// other. A Refresher that does not return uses up the time of the refresh for those
+// that follow, and should be the last.
 //
-// It is asked again when the most patient of those wishes that another try may
-// help. A refresh token goes back only to the one that it came from, once that is
-// known, or that lost an answer to it, and not to one that has called it invalid.
+// If each error that is not permanent specifies a backoff, the longest of them applies.
+// Otherwise the Credential's backoff applies. Once it is known which Refresher a
+// refresh token came from, or lost the answer to it, only that Refresher gets it. A
+// Refresher that has returned a permanent error for a refresh token does not get it
+// again.
 func Chain(refreshers ...reauth.Refresher) reauth.Refresher {
 	if len(refreshers) == 0 {
 		return failing(errors.New("refresher.Chain has no Refresher in it"))
@@ -39,12 +42,11 @@ type chain struct {
 	rejected [][sha256.Size]byte // the latest rejected access tokens
 }
 
-// A known is what is known of a refresh token and a link; of the former as little
-// as is needed to know it again.
+// A known relates a refresh token, whose sum is kept, to a link.
 type known struct {
-	sum  [sha256.Size]byte
-	link int
-	dead bool // else it came from there
+	sum     [sha256.Size]byte
+	link    int
+	invalid bool // for this link; if false, the token came from it
 }
 
 const (
@@ -67,7 +69,7 @@ func (c *chain) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, 
 		case resort == nil:
 			resort = &tok
 		}
-		if ctx.Err() != nil && i+1 < len(c.links) { // nobody knows what the others have
+		if ctx.Err() != nil && i+1 < len(c.links) { // the other links are not asked
 			failed = append(failed, fmt.Errorf("%d: %w", i+2, context.Cause(ctx)))
 			break
 		}
@@ -102,7 +104,7 @@ func (c *chain) ask(ctx context.Context, i int, link reauth.Refresher, stale rea
 	if tok, err = checked(tok); err != nil {
 		return reauth.Token{}, err
 	}
-	if why := worn(tok, stale); why != "" {
+	if why := notNewer(tok, stale); why != "" {
 		return reauth.Token{}, errors.New("it returned the token that " + why)
 	}
 	c.note(tok.RefreshToken, i, false)
@@ -122,8 +124,8 @@ func (c *chain) reject(tok reauth.Token) {
 	}
 }
 
-// promising reports whether a token is neither past its expiry nor one that a
-// server has rejected, as a dead key in an earlier link is, time and again.
+// promising reports whether a token has not expired, and no server has rejected it. An
+// earlier link may return a revoked key each time.
 func (c *chain) promising(tok reauth.Token, stale reauth.Stale) bool {
 	if !tok.Expiry.IsZero() && !time.Now().Before(tok.Expiry) {
 		return false
@@ -139,16 +141,16 @@ func (c *chain) hands(refreshToken string, link int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.known {
-		if k.sum == sum && (k.link == link) == k.dead {
-			return false // it is dead to this link, or it is another's
+		if k.sum == sum && (k.link == link) == k.invalid {
+			return false // it is invalid for this link, or belongs to another
 		}
 	}
 	return true
 }
 
-// note remembers that a refresh token came from a link, or is dead to it.
-func (c *chain) note(refreshToken string, link int, dead bool) {
-	k := known{sha256.Sum256([]byte(refreshToken)), link, dead}
+// note records that a refresh token came from a link, or is invalid for it.
+func (c *chain) note(refreshToken string, link int, invalid bool) {
+	k := known{sha256.Sum256([]byte(refreshToken)), link, invalid}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if refreshToken == "" || slices.Contains(c.known, k) {
@@ -159,7 +161,7 @@ func (c *chain) note(refreshToken string, link int, dead bool) {
 	}
 }
 
-// A chainError is that of each link.
+// A chainError has the errors of the links.
 type chainError []error
 
 // Error returns them all, on one line.
@@ -171,8 +173,8 @@ func (e chainError) Error() string {
 	return "no link of the chain has a token: " + strings.Join(all, "; ")
 }
 
-// Unwrap returns those of the errors that another try may cure, or all if there
-// are none: a single permanent one does not make the chain so.
+// Unwrap returns the errors that are not permanent, or all if there are none: a single
+// permanent error does not make the chain's error permanent.
 func (e chainError) Unwrap() []error {
 	var passing []error
 	for _, err := range e {
@@ -186,9 +188,9 @@ func (e chainError) Unwrap() []error {
 	return passing
 }
 
-// RetryAfter is the longest that those ask for which another try may cure; zero if
-// one of them leaves it to the Credential's pace, which grows: a file that is looked
-// at each second must not have an issuer asked as often.
+// RetryAfter returns the longest backoff that the errors of Unwrap specify. It returns
+// zero if an error specifies none: the Credential's backoff then grows, so that a file
+// does not cause an issuer to be called as often as the file is read.
 func (e chainError) RetryAfter() time.Duration {
 	var most time.Duration
 	for _, err := range e.Unwrap() {

@@ -105,19 +105,19 @@ func TestNoErrorOfALinkIsLost(t *testing.T) {
 }
 
 func TestNoChainGivesUpWhileALinkDoesNot(t *testing.T) {
-	hopeless, passing := reauth.Permanent(errors.New("hopeless")), errors.New("passing")
+	wrongRequest, passing := reauth.Permanent(errors.New("wrongRequest")), errors.New("passing")
 	for name, c := range map[string]struct {
 		errs      []error
 		permanent bool
 		after     time.Duration
 	}{
-		"all are":           {[]error{hopeless, hopeless}, true, 0},
-		"one is":            {[]error{hopeless}, true, 0},
-		"the first is not":  {[]error{passing, hopeless}, false, 0},
-		"the last is not":   {[]error{hopeless, passing}, false, 0},
+		"all are":           {[]error{wrongRequest, wrongRequest}, true, 0},
+		"one is":            {[]error{wrongRequest}, true, 0},
+		"the first is not":  {[]error{passing, wrongRequest}, false, 0},
+		"the last is not":   {[]error{wrongRequest, passing}, false, 0},
 		"none is":           {[]error{passing, passing}, false, 0},
-		"wrapped":           {[]error{fmt.Errorf("wrapped: %w", hopeless), fmt.Errorf("wrapped: %w", hopeless)}, true, 0},
-		"the longest time":  {[]error{later{time.Minute}, hopeless, later{time.Second}}, false, time.Minute},
+		"wrapped":           {[]error{fmt.Errorf("wrapped: %w", wrongRequest), fmt.Errorf("wrapped: %w", wrongRequest)}, true, 0},
+		"the longest time":  {[]error{later{time.Minute}, wrongRequest, later{time.Second}}, false, time.Minute},
 		"one names no time": {[]error{later{time.Minute}, passing}, false, 0},
 		"a time below zero": {[]error{later{-time.Minute}, later{time.Minute}}, false, 0},
 	} {
@@ -175,10 +175,10 @@ func TestNoLinkIsAskedAfterTheContextsEnd(t *testing.T) {
 	second := having("second")
 	chain := refresher.Chain(reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
 		cancel()
-		return reauth.Token{}, reauth.Permanent(errors.New("hopeless"))
+		return reauth.Token{}, reauth.Permanent(errors.New("wrongRequest"))
 	}), second)
 	_, err := chain.Refresh(ctx, reauth.Stale{})
-	require.ErrorContains(t, err, "hopeless")
+	require.ErrorContains(t, err, "wrongRequest")
 	assert.Empty(t, second.got)
 	assert.False(t, reauth.IsPermanent(err), "nobody knows what the second has")
 	assert.ErrorIs(t, err, context.Canceled)
@@ -194,7 +194,7 @@ func TestNoSlowLinkEndsTheChainForGood(t *testing.T) {
 				if slow.Load() {
 					time.Sleep(time.Minute)
 				}
-				return reauth.Token{}, reauth.Permanent(errors.New("hopeless"))
+				return reauth.Token{}, reauth.Permanent(errors.New("wrongRequest"))
 			}), having("second"))}
 		_, err := cred.Token(t.Context())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -252,7 +252,8 @@ func TestNoRefreshTokenIsMixedUpByAHundredCallers(t *testing.T) {
 	wg.Wait()
 }
 
-// What is dead for good is not sent each second because of the file beside it.
+// A refresh token that is no longer valid is not sent each second because of the file
+// beside it.
 func TestNoDeadGrantIsPresentedAsOftenAsAFileIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

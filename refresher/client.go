@@ -14,9 +14,9 @@ import (
 )
 
 // post sends a form to an endpoint, with the client's authentication, and returns the
-// answer. Where the style of that is not known and the server refuses the client, the
-// same form is sent once more in the other style: the client is looked at before the
-// grant is used (RFC 6749 §5.2).
+// answer. If the authentication style is not known and the server rejects the client,
+// the same form is sent once more in the other style. That is safe: the server checks
+// the client before it uses the grant (RFC 6749 §5.2).
 func (o *OAuth2) post(ctx context.Context, address string, form url.Values, g grant, secrets []string) (*answer, error) {
 	if err := secure(address); err != nil {
 		return nil, reauth.Permanent(err)
@@ -53,7 +53,7 @@ func (o *OAuth2) post(ctx context.Context, address string, form url.Values, g gr
 	return refused, nil
 }
 
-// anonymous is the style of a grant in which no client takes part.
+// anonymous is the style of a grant without client authentication.
 const anonymous oauth2.AuthStyle = -1
 
 // request returns a token request.
@@ -85,7 +85,7 @@ func (o *OAuth2) request(ctx context.Context, address string, form url.Values, s
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(all.Encode()))
 	if err != nil {
-		return nil, fmt.Errorf("the endpoint %q is no URL: set OAuth2.Config.Endpoint", shownURL(address))
+		return nil, fmt.Errorf("the endpoint %q is not a URL: set OAuth2.Config.Endpoint", shownURL(address))
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")

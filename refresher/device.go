@@ -21,11 +21,11 @@ const (
 	defaultCodeLife = 15 * time.Minute
 )
 
-// DeviceLogin logs a user in by the device authorization grant (RFC 8628): show
-// is called once with the code and the address that he is to open, and then the
-// server is asked until he has, the code has expired, or ctx ends. A server that
-// cannot be reached or is busy meanwhile is asked on, less often (RFC 8628 §3.5). The
-// token is for Credential.Set. Its errors name the endpoint that failed.
+// DeviceLogin logs a user in with the device authorization grant (RFC 8628). It calls
+// show once, with the code and the address that the user must open. It then polls the
+// server until the user has agreed, the code has expired, or ctx ends. If the server
+// cannot be reached or is busy, it polls less often (RFC 8628 §3.5). The caller passes
+// the token to Credential.Set. An error names the endpoint that failed.
 func (o *OAuth2) DeviceLogin(ctx context.Context, show func(*oauth2.DeviceAuthResponse) error) (reauth.Token, error) {
 	device, err := o.deviceCode(ctx)
 	if err == nil {
@@ -70,7 +70,7 @@ func (o *OAuth2) deviceCode(ctx context.Context) (*oauth2.DeviceAuthResponse, er
 		return nil, a.refused(g, o.secrets(form))
 	}
 	if d.DeviceCode == "" {
-		return nil, errors.New("the answer of the device authorization endpoint has no device_code: see whether the client may use the device flow")
+		return nil, errors.New("the answer of the device authorization endpoint has no device_code: check that the client may use the device flow")
 	}
 	life, ok := seconds(a.members["expires_in"])
 	if !ok {
@@ -118,7 +118,7 @@ func (o *OAuth2) poll(ctx context.Context, device *oauth2.DeviceAuthResponse) (r
 		case refused.Response.StatusCode >= 500 || refused.Response.StatusCode == http.StatusTooManyRequests ||
 			refused.Response.StatusCode == http.StatusRequestTimeout || busyCodes[folded(refused.ErrorCode)]:
 			wait = min(2*wait, max(interval, maxInterval))
-			var asks again
+			var asks retryAfterError
 			if errors.As(err, &asks) {
 				wait = max(wait, asks.after)
 			}

@@ -16,13 +16,13 @@ import (
 )
 
 // Discover gets the endpoints of an authorization server from its metadata (RFC 8414,
-// OpenID Connect Discovery) and sets what is not set of Config.Endpoint, RevocationURL
-// and Issuer. It is called before the OAuth2 is used.
+// OpenID Connect Discovery). It sets the fields of Config.Endpoint, RevocationURL and
+// Issuer that are not set. It must be called before the first use of o.
 //
-// issuer is the issuer's identifier, a URL, or the address of the metadata itself. It may
-// be the resource_metadata that the challenge of a protected resource names, as those of
-// MCP servers do (RFC 9728 §5.1): then its first authorization server is the issuer, and
-// the resource becomes the Param of that name (RFC 8707).
+// issuer is the issuer's identifier, a URL, or the address of the metadata itself. It
+// may also be the resource_metadata in the challenge of a protected resource, such as
+// an MCP server (RFC 9728 §5.1). The first authorization server in it is then the
+// issuer. If Params has no resource, the resource is set there (RFC 8707).
 func (o *OAuth2) Discover(ctx context.Context, issuer string) error {
 	if strings.Contains(issuer, "/.well-known/oauth-protected-resource") {
 		m, err := o.metadata(ctx, issuer)
@@ -99,7 +99,7 @@ func (o *OAuth2) metadata(ctx context.Context, address string) (object, error) {
 	return a.members, nil
 }
 
-// adopt sets what the metadata has and is not set.
+// adopt sets the fields that are not set from the metadata.
 func (o *OAuth2) adopt(m object, issuer string) error {
 	name := text(m, []string{"issuer"})
 	if name != issuer && !strings.Contains(issuer, "/.well-known/") { // RFC 8414 §3.3

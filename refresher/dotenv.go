@@ -14,15 +14,16 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// DotEnv returns a Refresher for a token in a file of NAME=value lines (.env, as
-// github.com/joho/godotenv reads it). It reads the file when it has changed, not the
-// environment of the process. If the file still has the rejected token, or none, the
-// next request looks at it again.
+// DotEnv returns a Refresher for a token in a file of NAME=value lines, such as .env,
+// in the syntax of github.com/joho/godotenv. It reads the file if it has changed. It
+// does not look for name in the environment of the process. If the file still has the
+// rejected token, or none, the next request looks at the file again.
 //
-// A ${NAME} in a value that is not in single quotes is what the file says above, else the
-// variable of the process, else an error. Lines that are not NAME=value harm nobody
-// else's. The file may be a named pipe, as 1Password's; it is then read within the time
-// of the refresh. As to its permissions, see File.
+// A ${NAME} in a value that is not in single quotes is replaced with the value above it
+// in the file, or else in the environment of the process. If there is none, it is an
+// error. A line that is not NAME=value does not affect other lines. The file may be a
+// named pipe, such as that of 1Password. It is then read until the refresh ends. For
+// the permissions of the file, see File.
 func DotEnv(path, name string) reauth.Refresher {
 	f := &file{path: path, pipes: true, find: func(data []byte, _ time.Time) (reauth.Token, error) {
 		access, err := lookup(data, name)
@@ -38,13 +39,13 @@ func DotEnv(path, name string) reauth.Refresher {
 	return reauth.RefresherFunc(f.refresh)
 }
 
-// lookup returns the value of a name. Its errors repeat no line.
+// lookup returns the value of a name. Its errors do not contain a line of the file.
 func lookup(data []byte, name string) (string, error) {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) || bytes.IndexByte(data, 0) >= 0 {
 		return "", errors.New("it is UTF-16, or no text: save it as UTF-8")
 	}
 	vars := map[string]string{}
-	failed := map[string]error{} // the names whose values cannot be had
+	failed := map[string]error{} // the names whose values cannot be expanded
 	bad := 0
 	for _, s := range statements(string(bytes.TrimPrefix(data, byteOrderMark))) {
 		given, missing := s.references(vars, failed)
@@ -81,7 +82,7 @@ func lookup(data []byte, name string) (string, error) {
 	return "", fmt.Errorf("it has no %s", name)
 }
 
-// A statement is what godotenv reads at once: a line, or several in quotes.
+// A statement is one assignment for godotenv: a line, or several lines in quotes.
 type statement struct {
 	line int // from 1
 	text string
@@ -92,7 +93,8 @@ var (
 	reference = regexp.MustCompile(`(\\?)\$\{?([A-Z0-9_]+)\}?`) // as godotenv has it
 )
 
-// statements returns those of a file. Quotes that do not end are a line.
+// statements returns the statements of a file. A line whose quote is not closed is a
+// statement.
 func statements(text string) (all []statement) {
 	lines := strings.SplitAfter(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
 	for i := 0; i < len(lines); i++ {

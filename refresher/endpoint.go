@@ -29,15 +29,15 @@ const (
 	minBackoff    = 100 * time.Millisecond
 	maxBackoff    = 2 * time.Second
 	maxRetryAfter = 5 * time.Second
-	patience      = time.Minute // for an answer that may bring the next refresh token
+	patience      = time.Minute // how long to wait for an answer that may have the next refresh token
 )
 
-// secure returns an error unless requests to address are encrypted or stay on this
-// machine.
+// secure returns an error unless requests to address are encrypted, or do not leave
+// this machine.
 func secure(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return fmt.Errorf("the endpoint %q is no URL: set OAuth2.Config.Endpoint", shownURL(address))
+		return fmt.Errorf("the endpoint %q is not a URL: set OAuth2.Config.Endpoint", shownURL(address))
 	}
 	if at := origin.Of(u); at.Scheme != "https" && (at.Scheme != "http" || !at.Loopback()) {
 		return mask.WithText(fmt.Sprintf("the endpoint %s is not https, and would show the client's secret and the tokens to the network", at), reauth.ErrInsecure)
@@ -45,8 +45,8 @@ func secure(address string) error {
 	return nil
 }
 
-// shownURL returns a URL for an error, which may be none: without a password or a
-// query.
+// shownURL returns an address for an error, without a password or a query. The address
+// need not be a URL.
 func shownURL(address string) string {
 	address, _, _ = strings.Cut(address, "?")
 	if scheme, rest, ok := strings.Cut(address, "//"); ok {
@@ -55,7 +55,7 @@ func shownURL(address string) string {
 	return mask.Text(address, 200)
 }
 
-// baseOf returns what sends the requests, if base does not.
+// baseOf returns the RoundTripper that sends the requests.
 func baseOf(ctx context.Context, base http.RoundTripper) http.RoundTripper {
 	if base != nil {
 		return base
@@ -71,18 +71,18 @@ func baseOf(ctx context.Context, base http.RoundTripper) http.RoundTripper {
 	return http.DefaultTransport
 }
 
-// An endpoint is one request and its repetitions.
+// An endpoint sends one request, and repeats it.
 type endpoint struct {
 	outer context.Context // the refresh's
 	ctx   context.Context // the request's, which may last longer
 	stop  func()          // releases ctx
 	base  http.RoundTripper
-	once  bool // the request holds what must not be seen twice
+	once  bool // the server must not see the request twice
 
 	repeats int // at most
 
-	out    atomic.Bool   // the server may have the request, and we have not its answer
-	lost   bool          // so it stays
+	out    atomic.Bool   // the server may have the request, and there is no answer yet
+	lost   bool          // the answer was lost: out is still true at the end
 	answer *answer       // the latest
 	tries  int           // so far
 	wait   time.Duration // before the next
@@ -95,21 +95,21 @@ func newEndpoint(ctx context.Context, base http.RoundTripper, once bool) *endpoi
 	return e
 }
 
-// send sends the request until there is an answer that another try would not change.
+// send sends the request until there is an answer for which it is not repeated.
 func (e *endpoint) send(req *http.Request) (*answer, error) {
 	e.lost, e.answer, e.tries = false, nil, 0
 	client := &retryablehttp.Client{
 		HTTPClient:   &http.Client{Transport: e, CheckRedirect: noRedirect},
 		RetryMax:     e.repeats,
-		CheckRetry:   e.again,
+		CheckRetry:   e.checkRetry,
 		Backoff:      func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return e.wait },
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
-	again, err := retryablehttp.FromRequest(req.WithContext(e.ctx))
+	retryable, err := retryablehttp.FromRequest(req.WithContext(e.ctx))
 	if err != nil {
 		return nil, err
 	}
-	resp, err := client.Do(again)
+	resp, err := client.Do(retryable)
 	var about *url.Error
 	if errors.As(err, &about) { // the URL is known, and may have a query
 		err = about.Err
@@ -121,11 +121,12 @@ func (e *endpoint) send(req *http.Request) (*answer, error) {
 	return e.answer, nil
 }
 
-// noRedirect lets no grant follow a redirect to where the answer is made up.
+// noRedirect prevents a grant from being sent to another server.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// patient returns the context of the request: the refresh's, but that its deadline
-// leaves time for the answer to a refresh token that the server has already.
+// patient returns the context of the request. It is the context of the refresh, except
+// that after its deadline there is more time for the answer to a refresh token that the
+// server already has.
 func (e *endpoint) patient() (context.Context, func()) {
 	if !e.once {
 		return e.outer, func() {}
@@ -142,10 +143,10 @@ func (e *endpoint) patient() (context.Context, func()) {
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// RoundTrip sends the request once and reads the answer whole, since one that is
-// cut off is no answer.
+// RoundTrip sends the request once and reads the whole answer. A truncated answer is an
+// error.
 func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
-	e.out.Store(true) // as long as base does not say otherwise
+	e.out.Store(true) // unless base reports otherwise
 	defer e.out.Store(false)
 	var traced atomic.Bool
 	sent := time.Now()
@@ -171,7 +172,7 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body, resp.ContentLength = http.NoBody, 0
 	e.answer = newAnswer(resp, body, sent)
-	shown := *resp // without a Location, which http.Client would parse, and fail at
+	shown := *resp // without a Location: http.Client would fail if it cannot parse it
 	shown.Header = resp.Header.Clone()
 	shown.Header.Del("Location")
 	return &shown, nil
@@ -179,8 +180,9 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 
 var errTooLate = errors.New("the time for this refresh is over: this process was stopped, or waited, for too long, and another may have refreshed meanwhile")
 
-// A timelyBody is the body with a refresh token. It is not read, and so not sent, past the
-// deadline of the refresh: a process that was stopped in between goes on by the clock.
+// A timelyBody is the body of a request with a refresh token. It is not read, and so
+// not sent, after the deadline of the refresh: the process may have been suspended
+// before.
 type timelyBody struct {
 	io.ReadCloser
 	ctx context.Context
@@ -193,7 +195,7 @@ func (b *timelyBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// isUnsent reports whether there was no connection to send anything on: a dial or a
+// isUnsent reports whether there was no connection to send the request on: a dial or a
 // handshake failed.
 func isUnsent(err error) bool {
 	var op *net.OpError
@@ -203,8 +205,8 @@ func isUnsent(err error) bool {
 		errors.As(err, &certificate) || errors.As(err, &header) || strings.Contains(err.Error(), "handshake")
 }
 
-// again decides whether the request is sent once more.
-func (e *endpoint) again(_ context.Context, resp *http.Response, err error) (bool, error) {
+// checkRetry decides whether the request is sent once more.
+func (e *endpoint) checkRetry(_ context.Context, resp *http.Response, err error) (bool, error) {
 	if e.outer.Err() != nil || errors.Is(err, errTooLarge) {
 		return false, nil
 	}
@@ -223,8 +225,8 @@ func (e *endpoint) again(_ context.Context, resp *http.Response, err error) (boo
 	return repeat, nil
 }
 
-// backoff returns how long to wait before the next try: as the server asks, or a
-// time that doubles, jittered by half.
+// backoff returns how long to wait before the request is repeated: as the server asks,
+// or a time that doubles, randomized between its half and itself.
 func backoff(n int, resp *http.Response) time.Duration {
 	if wait, ok := retryafter.Of(resp); ok {
 		return wait
@@ -233,15 +235,15 @@ func backoff(n int, resp *http.Response) time.Duration {
 	return wait/2 + rand.N(wait/2+1)
 }
 
-// failed says why there is no answer.
+// failed returns the error if there is no answer.
 func (e *endpoint) failed(err error, g grant, secrets []string) error {
-	told := error(mask.Err("no token from the "+or(g.endpoint, "token endpoint")+": ", err, secrets...))
+	failure := error(mask.Err("no token from the "+or(g.endpoint, "token endpoint")+": ", err, secrets...))
 	if e.ctx.Err() != nil {
 		cause := context.Cause(e.ctx)
-		told = mask.WithText("the "+or(g.endpoint, "token endpoint")+" has not answered: "+mask.ErrorText(cause), cause)
+		failure = mask.WithText("the "+or(g.endpoint, "token endpoint")+" has not answered: "+mask.ErrorText(cause), cause)
 	}
 	if e.lost && g.once {
-		return reauth.AnswerLost(told)
+		return reauth.AnswerLost(failure)
 	}
-	return told
+	return failure
 }

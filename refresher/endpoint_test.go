@@ -1297,7 +1297,7 @@ func oauthPipeTLS(t *testing.T, h http.Handler, issuer *httptest.Server, first i
 	return base, dials
 }
 
-// What a proxy in front adds to a dead grant does not revive it.
+// What a proxy adds to an invalid_grant does not change its meaning.
 func TestDeadGrantIsNotRevivedByARetryAfter(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "1")

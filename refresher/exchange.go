@@ -11,28 +11,28 @@ import (
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
-// A TokenExchange says what is exchanged for a token (RFC 8693 §2.1). Audience
-// and resource go into OAuth2.Params.
+// A TokenExchange specifies what is exchanged for a token (RFC 8693 §2.1). An audience
+// or a resource is set in OAuth2.Params.
 type TokenExchange struct {
-	// Subject returns the subject_token. It is asked for each exchange, with a zero
-	// Stale, and if the issuer refuses that token, for another one with that as Stale. A
-	// *reauth.Credential is one.
+	// Subject returns the subject_token. It is called for each exchange with a zero
+	// Stale. If the issuer rejects that token, it is called once more with that token
+	// as Stale.Token. Subject may be a *reauth.Credential.
 	Subject reauth.Refresher
 
-	// SubjectType is the subject_token_type. "" means
-	// "urn:ietf:params:oauth:token-type:access_token".
+	// SubjectType is the subject_token_type. If empty,
+	// "urn:ietf:params:oauth:token-type:access_token" is used.
 	SubjectType string
 
-	// Actor returns the actor_token, as Subject does; nil means none. ActorType is as
-	// SubjectType.
+	// Actor optionally returns the actor_token. It is called as Subject is. If nil,
+	// there is no actor_token. ActorType is its type, with the default of SubjectType.
 	Actor     reauth.Refresher
 	ActorType string
 
-	// RequestedType is the requested_token_type; "" leaves it to the server.
+	// RequestedType is the requested_token_type. If empty, the server decides.
 	RequestedType string
 }
 
-// TokenExchange returns a Refresher of the token exchange grant (RFC 8693).
+// TokenExchange returns a Refresher for the token exchange grant (RFC 8693).
 func (o *OAuth2) TokenExchange(x TokenExchange) reauth.Refresher {
 	if x.Subject == nil {
 		return failing(errors.New("refresher.TokenExchange has no Subject"))
@@ -88,8 +88,8 @@ func (o *OAuth2) exchange(ctx context.Context, stale reauth.Stale, x TokenExchan
 	return o.ask(ctx, stale, grant{form: form, scoped: true})
 }
 
-// refusedToken returns what the issuer said of a token that it does not take for an
-// exchange (RFC 8693 §2.2.2 has invalid_request for that), or nil if that is not so.
+// refusedToken returns the rejection if err says that the issuer rejected a token to
+// exchange (with invalid_request by RFC 8693 §2.2.2). Otherwise it returns nil.
 func refusedToken(err error) *reauth.Rejection {
 	var refused *oauth2.RetrieveError
 	if !errors.As(err, &refused) {

@@ -17,59 +17,58 @@ import (
 
 const (
 	maxStderr = 4 << 10
-	// hangUp is how long a program's output is waited for after its end, where the
-	// system does not tell what has been written, should a child of it hold the pipe.
+	// hangUp is how long to wait for the output after the program has ended, if a child
+	// holds the pipe and the system cannot say what is in it.
 	hangUp = 3 * time.Second
 )
 
-// Exec returns a Refresher that runs a helper program for each refresh, in the
-// manner of the credential helpers of git, kubectl and AWS, without a shell:
+// Exec returns a Refresher that runs a helper program for each refresh, without a
+// shell, like the credential helpers of git, kubectl and AWS:
 //
 //	refresher.Exec("gcloud", "auth", "print-access-token")
 //	refresher.Exec("gh", "auth", "token")
 //	refresher.Exec("az", "account", "get-access-token", "--resource", "https://api.example.com")
 //
-// It is short for a Program with Args.
+// It is equivalent to &Program{Args: command}.
 func Exec(command ...string) reauth.Refresher { return &Program{Args: command} }
 
 // A Program is a Refresher that runs a helper program for each refresh, without a
-// shell. The program writes to its standard output the token alone, or JSON as File has
-// it, or the lines of a credential helper of git, and ends with status 0. A lifetime in
-// seconds counts from its start. If it fails, or writes nothing, the error has the end of
-// what it wrote to its standard error, with secrets masked.
+// shell. The program writes the token alone, JSON as in File, or the lines of a git
+// credential helper to its standard output. It must end with status 0. A lifetime in
+// seconds counts from its start. If it fails or writes nothing, the error has the end
+// of its standard error, with secrets masked.
 //
-// It has the environment of this process, and, for a token that was rejected,
-// REAUTH_REASON with the Reason (empty if it is about to expire), REAUTH_SCOPE
-// and REAUTH_CLAIMS with the scope and the claims that the server's challenge
-// asks for. Plugins for kubectl also find their KUBERNETES_EXEC_INFO.
+// The program has the environment of this process, and more variables. REAUTH_REASON
+// has the Reason of the rejection; it is empty if no server has rejected the token.
+// REAUTH_SCOPE and REAUTH_CLAIMS have the scope and the claims that the server's
+// challenges ask for. KUBERNETES_EXEC_INFO is for kubectl plugins.
 //
-// On Unix the program has a session of its own, without a terminal: one that would ask
-// there fails at once. When the refresh's context ends, the program and its children are
-// killed (on Unix its process group, on Windows its process tree). A child that outlives
-// the program does not hold the refresh up.
+// On Unix the program has a session of its own, without a terminal. A program that asks
+// for input there fails at once. When the context of the refresh ends, the program and
+// its children are killed: its process group on Unix, its process tree on Windows. A
+// child that outlives the program does not delay the refresh.
 //
-// Its fields are not changed after first use.
+// Its fields must not be modified after first use.
 type Program struct {
-	// Args has the program and its arguments. A program without a slash is looked for in
-	// PATH.
+	// Args is the program and its arguments. A program without a slash is searched for
+	// in PATH.
 	Args []string
 
-	// Stdin is what the program reads; "" is an empty input.
+	// Stdin is the standard input of the program. If empty, the input is empty.
 	//
 	//	refresher.Program{Args: []string{"git", "credential", "fill"}, Stdin: "protocol=https\nhost=example.com\n\n"}
 	//	refresher.Program{Args: []string{"docker-credential-pass", "get"}, Stdin: "registry.example.com", Pointer: "/Secret"}
 	Stdin string
 
-	// Dir is the working directory; "" is that of this process.
+	// Dir is the working directory. If empty, that of this process is used.
 	Dir string
 
-	// Env has the variables that the program has beside those of this process, as
-	// "NAME=value".
+	// Env lists additional environment variables of the program, as "NAME=value".
 	Env []string
 
-	// Pointer is a JSON pointer (RFC 6901) to the token in the output, as that of
-	// JSONFile: "/credential" for gcloud config config-helper --format=json, and
-	// "/SessionToken" for a credential_process of AWS. "" is the whole output.
+	// Pointer is a JSON pointer (RFC 6901) to the token in the output, as in JSONFile:
+	// "/credential" for gcloud config config-helper --format=json, and "/SessionToken"
+	// for a credential_process of AWS. If empty, the whole output is used.
 	Pointer string
 }
 
@@ -79,7 +78,7 @@ func (p *Program) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token
 	case len(p.Args) == 0 || p.Args[0] == "":
 		return reauth.Token{}, reauth.Permanent(errors.New("refresher.Exec has no program to run"))
 	case p.Pointer != "" && p.Pointer[0] != '/':
-		return reauth.Token{}, reauth.Permanent(errors.New("the Pointer of a refresher.Program has to begin with a slash"))
+		return reauth.Token{}, reauth.Permanent(errors.New("the Pointer of a refresher.Program must begin with a slash"))
 	}
 	began := time.Now()
 	name := p.Args[0] // its arguments may be secret
@@ -96,8 +95,8 @@ func (p *Program) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token
 	if err != nil {
 		return reauth.Token{}, fmt.Errorf("program %s: its output: %w", name, withWords(err, said))
 	}
-	if why := worn(tok, stale); why != "" {
-		return reauth.Token{}, fmt.Errorf("program %s: it printed the token that %s: see whether it caches tokens, and log in to it again", name, why)
+	if why := notNewer(tok, stale); why != "" {
+		return reauth.Token{}, fmt.Errorf("program %s: it printed the token that %s: check whether it caches tokens, and log in to it again", name, why)
 	}
 	return tok, nil
 }
@@ -111,7 +110,7 @@ func (p Program) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "Program(%s)", name)
 }
 
-// withWords returns err with what the program said of it.
+// withWords returns err with what the program wrote to its standard error.
 func withWords(err error, said string) error {
 	if said == "" {
 		return err
@@ -119,8 +118,8 @@ func withWords(err error, said string) error {
 	return fmt.Errorf("%w: %s", err, said)
 }
 
-// run runs the program and returns its standard output, and the end of what it said,
-// which is safe to log.
+// run runs the program. It returns the standard output, and the end of the standard
+// error, which is safe to log.
 func (p *Program) run(ctx context.Context, stale reauth.Stale) (out []byte, said string, err error) {
 	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
 	cmd.Dir = p.Dir
@@ -155,7 +154,7 @@ func (p *Program) run(ctx context.Context, stale reauth.Stale) (out []byte, said
 			pipe.end()
 		}
 	}
-	if errors.Is(err, exec.ErrWaitDelay) { // it has ended well without reading its input
+	if errors.Is(err, exec.ErrWaitDelay) { // it succeeded without reading its input
 		err = nil
 	}
 	if stderr.buf.Len() > 0 {
@@ -186,8 +185,8 @@ func lastWords(text string) string {
 	return "…" + strings.ToValidUTF8(text, "")
 }
 
-// An outputPipe collects what a program writes, until the program has ended: a child of
-// it may hold the pipe for ever.
+// An outputPipe collects what a program writes until it ends. A child of the program
+// may hold the pipe longer.
 type outputPipe struct {
 	r, w *os.File
 	to   io.Writer
@@ -202,7 +201,8 @@ func newOutputPipe(to io.Writer) (*outputPipe, error) {
 	return &outputPipe{r, w, to, make(chan struct{})}, nil
 }
 
-// begin reads from the program that has started, and has the other end.
+// begin starts to read what the program writes. The program has started, and has the
+// other end.
 func (p *outputPipe) begin() {
 	_ = p.w.Close()
 	go func() {
@@ -230,7 +230,7 @@ func (p *outputPipe) close() {
 	_ = p.r.Close()
 }
 
-// helperEnv tells the program why it is run.
+// helperEnv returns the variables that say why the program is run.
 func helperEnv(stale reauth.Stale) []string {
 	scopes, claims := asked(stale.Rejection)
 	return []string{

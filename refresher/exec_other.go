@@ -15,8 +15,8 @@ func ownGroup(*exec.Cmd) {}
 // drainPipe is not reached: pipes have no deadlines here.
 func drainPipe(*os.File, io.Writer) {}
 
-// killTree has Windows' own tool find the children, for which this package would
-// need a job object. Elsewhere it kills the program alone.
+// killTree kills the program and its children with taskkill on Windows, as without it a
+// job object would be needed. On other systems it kills the program alone.
 func killTree(p *os.Process) error {
 	if runtime.GOOS == "windows" && exec.Command("taskkill", "/T", "/F", "/PID", strconv.Itoa(p.Pid)).Run() == nil {
 		return nil
@@ -24,5 +24,6 @@ func killTree(p *os.Process) error {
 	return p.Kill()
 }
 
-// killRest does nothing: the id of a program that has ended may be another's.
+// killRest does nothing: the id of a program that has ended may belong to another
+// program.
 func killRest(*os.Process) {}

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// ownGroup lets the program lead a session, and with it a process group, in which its
-// children are. It has no terminal: in a group of its own alone, who reads from there is
-// stopped as a job in the background.
+// ownGroup makes the program the leader of a session, and of a process group that
+// includes its children. The session has no terminal. In a process group of the same
+// session, a program that reads from the terminal would be stopped as a background job.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
 // drainPipe copies what is in the pipe, and waits for nothing more.
@@ -24,7 +24,7 @@ func drainPipe(r *os.File, to io.Writer) {
 		return
 	}
 	buf := make([]byte, 4<<10)
-	_ = conn.Read(func(fd uintptr) bool { // without blocking: os.Pipe says so
+	_ = conn.Read(func(fd uintptr) bool { // without blocking, as os.Pipe sets O_NONBLOCK
 		for {
 			n, err := syscall.Read(int(fd), buf)
 			if errors.Is(err, syscall.EINTR) {
@@ -46,5 +46,5 @@ func killTree(p *os.Process) error {
 	return err
 }
 
-// killRest kills what a program left behind that has ended itself.
+// killRest kills the children of a program that has ended.
 func killRest(p *os.Process) { _ = killTree(p) }

@@ -45,7 +45,7 @@ func TestNoProcessOfAScriptOutlivesTheContext(t *testing.T) {
 	dead(t, three)
 }
 
-// A program that does not heed a signal to end is killed all the same.
+// A program that ignores a signal to end is killed.
 func TestNoTrapKeepsAScriptAlive(t *testing.T) {
 	line := newLifeline(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -83,7 +83,7 @@ func TestNoProgramThatCannotBeRunIsAMystery(t *testing.T) {
 	assert.False(t, errors.Is(err, context.Canceled))
 }
 
-// A login anew by somebody else is found by the next refresh.
+// The next refresh finds a new login by another program.
 func TestNoProgramsNewTokenIsOverlooked(t *testing.T) {
 	path := localFile(t, "store", "key-1\n")
 	now := &accepting{}

@@ -14,42 +14,40 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// lookAgain is how long a Credential leaves a file alone in which there was no (new)
-// token: whoever has written it waits for the next request, and if the file has not
-// changed, a stat is all that it costs.
+// lookAgain is the backoff after a file had no new token. It is short: if the file has
+// not changed, the next request costs one stat.
 const lookAgain = time.Millisecond
 
-// File returns a Refresher for a token in a file that something else keeps fresh,
-// as Kubernetes does with projected service account tokens, Vault Agent with its
-// sinks, and systemd with credentials. The file has the token alone, or a JSON
-// object with the members of an OAuth 2.0 token response (RFC 6749 §5.1), of an
-// ExecCredential of Kubernetes, or those that the command lines of AWS and Azure
-// write; for other JSON see JSONFile.
+// File returns a Refresher for a token in a file that another program keeps up to date.
+// Examples are projected service account tokens of Kubernetes, sinks of Vault Agent,
+// and credentials of systemd. The file has the token alone, or a JSON object. The
+// object has the members of an OAuth 2.0 token response (RFC 6749 §5.1), of an
+// ExecCredential of Kubernetes, or of the output of the AWS and Azure command lines.
+// For other JSON, see JSONFile.
 //
-// The file is read at each refresh: when the token has been rejected or nears its
-// expiry, which a JWT tells. A lifetime in seconds counts from the file's
-// modification. If the file still has the rejected token, or none, the next request
-// looks at it again.
+// The file is read at each refresh: when the token is rejected, or is about to expire.
+// A lifetime in seconds counts from the modification time of the file. If the file
+// still has the rejected token, or none, the next request looks at the file again.
 //
-// A file that others may write is refused, and one that is not regular; links
-// are followed. (On Windows, access control lists are not looked at.)
+// It is an error if the file is not a regular file, or if all users may write it.
+// Symbolic links are followed. On Windows, access control lists are not checked.
 func File(path string) reauth.Refresher {
 	return reauth.RefresherFunc((&file{path: path, find: parse}).refresh)
 }
 
-// JSONFile is File for a token inside of a JSON document. The pointer (RFC 6901,
-// "/auth/client_token") leads to a string, or to an object such as File reads; ""
-// is the whole document.
+// JSONFile is like File, for a token inside of a JSON document. pointer is a JSON
+// pointer (RFC 6901), such as "/auth/client_token", to a string, or to an object as in
+// File. If empty, it is the whole document.
 func JSONFile(path, pointer string) reauth.Refresher {
 	if pointer != "" && !strings.HasPrefix(pointer, "/") {
-		return failing(fmt.Errorf("file %s: the JSON pointer %q has to begin with a slash", path, pointer))
+		return failing(fmt.Errorf("file %s: the JSON pointer %q must begin with a slash", path, pointer))
 	}
 	return reauth.RefresherFunc((&file{path: path, find: func(data []byte, at time.Time) (reauth.Token, error) {
 		return pointed(data, pointer, at)
 	}}).refresh)
 }
 
-// failing returns a Refresher that was not put together rightly.
+// failing returns a Refresher whose configuration is wrong.
 func failing(err error) reauth.Refresher {
 	return reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {
 		return reauth.Token{}, reauth.Permanent(err)
@@ -62,10 +60,10 @@ type file struct {
 	find  func(data []byte, modified time.Time) (reauth.Token, error)
 	pipes bool // it may be a named pipe
 
-	last atomic.Pointer[found] // nil: read it
+	last atomic.Pointer[found] // nil if the file must be read
 }
 
-// A found is what a file had when it was read.
+// A found is the result of reading a file.
 type found struct {
 	info fs.FileInfo
 	tok  reauth.Token
@@ -75,10 +73,10 @@ type found struct {
 func (f *file) refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 	tok, err := f.read(ctx)
 	if err != nil {
-		return reauth.Token{}, again{err, lookAgain}
+		return reauth.Token{}, retryAfterError{err, lookAgain}
 	}
-	if why := worn(tok, stale); why != "" {
-		return reauth.Token{}, again{fmt.Errorf("file %s: it still has the token that %s: see whether what writes the file is alive", f.path, why), lookAgain}
+	if why := notNewer(tok, stale); why != "" {
+		return reauth.Token{}, retryAfterError{fmt.Errorf("file %s: it still has the token that %s: check that the program that writes the file is running", f.path, why), lookAgain}
 	}
 	return tok, nil
 }
@@ -91,7 +89,7 @@ func (f *file) read(ctx context.Context) (reauth.Token, error) {
 	}
 	pipe := info.Mode()&fs.ModeNamedPipe != 0 && f.pipes
 	if !info.Mode().IsRegular() && !pipe {
-		return reauth.Token{}, fmt.Errorf("file %s: it is no regular file", f.path)
+		return reauth.Token{}, fmt.Errorf("file %s: it is not a regular file", f.path)
 	}
 	if last := f.last.Load(); last != nil && unchanged(last.info, info) {
 		return last.tok, last.err
@@ -111,20 +109,20 @@ func (f *file) read(ctx context.Context) (reauth.Token, error) {
 	return now.tok, now.err
 }
 
-// timestampStep is longer than what two changes of a file may be apart and have the same
-// time.
+// timestampStep is longer than the resolution of the times of a file: two changes
+// within it may have the same time.
 const timestampStep = 3 * time.Second
 
-// unchanged reports whether nobody has written to the file in between, whatever the time
-// of modification, which anybody can set.
+// unchanged reports whether the file was not written in between. It does not use the
+// modification time, which any program can set.
 func unchanged(a, b fs.FileInfo) bool {
 	at, _ := changed(a)
 	again, ok := changed(b)
 	return ok && at.Equal(again) && os.SameFile(a, b) && a.Size() == b.Size()
 }
 
-// content returns that of the file, and what it is. A file that others may write is
-// refused.
+// content returns the content and the FileInfo of the file. It returns an error if all
+// users may write the file.
 func (f *file) content(ctx context.Context, pipe bool) ([]byte, fs.FileInfo, error) {
 	open := func() (*os.File, error) { return os.Open(f.path) }
 	if pipe {
@@ -139,12 +137,12 @@ func (f *file) content(ctx context.Context, pipe bool) ([]byte, fs.FileInfo, err
 		stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
 		defer stop()
 	}
-	info, err := r.Stat() // of the very file that is read, whatever the link says by now
+	info, err := r.Stat() // of the open file: the link may have changed
 	if err != nil {
 		return nil, nil, err
 	}
 	if writableByOthers(info.Mode()) {
-		return nil, nil, fmt.Errorf("file %s: others may write it (mode %04o), so its token may be anybody's: chmod o-w, "+
+		return nil, nil, fmt.Errorf("file %s: all users may write it (mode %04o), so any of them may have set its token: chmod o-w, "+
 			"or where that changes nothing (a mount of WSL or SMB), mount it with umask=022 or file_mode=0644, or move it", f.path, info.Mode().Perm())
 	}
 	data, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
@@ -161,13 +159,13 @@ func writableByOthers(mode fs.FileMode) bool {
 	return runtime.GOOS != "windows" && mode.Perm()&0o002 != 0
 }
 
-// An again is an error after which the Credential asks again after a time.
-type again struct {
+// A retryAfterError is an error that specifies the backoff of the Credential.
+type retryAfterError struct {
 	error
 	after time.Duration
 }
 
-// RetryAfter is what a Credential looks for in an error; see reauth.Refresher.
-func (a again) RetryAfter() time.Duration { return a.after }
+// RetryAfter returns the backoff; see reauth.Refresher.
+func (a retryAfterError) RetryAfter() time.Duration { return a.after }
 
-func (a again) Unwrap() error { return a.error }
+func (a retryAfterError) Unwrap() error { return a.error }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// changed returns when the file was last changed in any way, if the system tells.
+// changed returns when the file was last changed in any way, if the system reports it.
 func changed(info fs.FileInfo) (time.Time, bool) {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -7,5 +7,5 @@ import (
 	"os"
 )
 
-// openPipe opens what is no named pipe of Unix.
+// openPipe opens the file. There are no named pipes of Unix here.
 func openPipe(_ context.Context, path string) (*os.File, error) { return os.Open(path) }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// openPipe opens a named pipe for reading, which waits for who writes to it, within ctx.
+// openPipe opens a named pipe for reading. It waits for a writer until ctx ends.
 func openPipe(ctx context.Context, path string) (*os.File, error) {
 	type result struct {
 		r   *os.File
@@ -27,7 +27,7 @@ func openPipe(ctx context.Context, path string) (*os.File, error) {
 	case <-ctx.Done():
 	}
 	for {
-		// A writer lets the goroutine go, once it waits.
+		// Opening the pipe for writing ends the os.Open above.
 		if w, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
 			_ = w.Close()
 		}
@@ -36,7 +36,7 @@ func openPipe(ctx context.Context, path string) (*os.File, error) {
 			if got.r != nil {
 				_ = got.r.Close()
 			}
-			return nil, fmt.Errorf("file %s: nobody writes to this pipe: %w", path, context.Cause(ctx))
+			return nil, fmt.Errorf("file %s: no process writes to this pipe: %w", path, context.Cause(ctx))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

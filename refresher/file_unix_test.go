@@ -41,7 +41,7 @@ func TestNoFileThatOthersMayWriteIsBelieved(t *testing.T) {
 					assert.Equal(t, localMarker, tok.AccessToken)
 					continue
 				}
-				require.ErrorContains(t, err, "others may write it (mode 0", name)
+				require.ErrorContains(t, err, "all users may write it (mode 0", name)
 				assert.ErrorContains(t, err, path)
 				assert.ErrorContains(t, err, "chmod o-w")
 				assert.Equal(t, time.Millisecond, asksFor(err), "it may be put right")
@@ -56,7 +56,7 @@ func TestDotEnvThatOthersMayWriteIsNotBelieved(t *testing.T) {
 	path := localFile(t, ".env", "KEY=key-1\n")
 	require.NoError(t, os.Chmod(path, 0o777)) // as all files on a mount of WSL or SMB
 	_, err := refresher.DotEnv(path, "KEY").Refresh(t.Context(), reauth.Stale{})
-	require.ErrorContains(t, err, "others may write it")
+	require.ErrorContains(t, err, "all users may write it")
 	assert.ErrorContains(t, err, "umask=022")
 	require.NoError(t, os.Chmod(path, 0o644))
 	_, err = refresher.DotEnv(path, "KEY").Refresh(t.Context(), reauth.Stale{})
@@ -77,7 +77,7 @@ func TestNoLinksOwnModeCounts(t *testing.T) {
 
 	require.NoError(t, os.Chmod(path, 0o666))
 	_, err = refresher.File(link).Refresh(t.Context(), reauth.Stale{})
-	assert.ErrorContains(t, err, "others may write it")
+	assert.ErrorContains(t, err, "all users may write it")
 
 	require.NoError(t, os.Remove(path))
 	_, err = refresher.File(link).Refresh(t.Context(), reauth.Stale{})
@@ -94,10 +94,10 @@ func TestNothingButARegularFileIsWaitedFor(t *testing.T) {
 	loop := filepath.Join(dir, "loop")
 	require.NoError(t, os.Symlink(loop, loop))
 	for name, c := range map[string]struct{ path, says string }{
-		"a pipe":            {fifo, "no regular file"},
-		"a link to a pipe":  {toFifo, "no regular file"},
-		"a directory":       {dir, "no regular file"},
-		"a device":          {"/dev/zero", "no regular file"},
+		"a pipe":            {fifo, "not a regular file"},
+		"a link to a pipe":  {toFifo, "not a regular file"},
+		"a directory":       {dir, "not a regular file"},
+		"a device":          {"/dev/zero", "not a regular file"},
 		"a link to itself":  {loop, "too many levels"},
 		"under a file":      {filepath.Join(localFile(t, "file", "x"), "token"), "not a directory"},
 		"nothing":           {"", "no such file"},
@@ -167,7 +167,7 @@ func TestNoSwapOfAProjectedVolumeIsOverlooked(t *testing.T) {
 		now.Store("key-2")
 		status, o := localGet(t, rt)
 		require.Equal(t, http.StatusUnauthorized, status, "the server is ahead of the kubelet")
-		require.ErrorContains(t, o.Err, "see whether what writes the file is alive")
+		require.ErrorContains(t, o.Err, "check that the program that writes the file is running")
 
 		project("2", "key-2")
 		require.NoError(t, os.RemoveAll(filepath.Join(volume, "..2026_1")))
@@ -196,7 +196,7 @@ func TestNoForbiddenFileIsForEver(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// 1Password mounts a .env as a named pipe, and writes it anew to each who reads.
+// 1Password mounts a .env as a named pipe, and writes it anew to each reader.
 func TestDotEnvReadsANamedPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".env")
 	require.NoError(t, syscall.Mkfifo(path, 0o600))
@@ -256,7 +256,7 @@ func TestDotEnvWaitsForAPipeWithinItsContext(t *testing.T) {
 		defer cancel()
 		_, err := refresher.DotEnv(path, "KEY").Refresh(ctx, reauth.Stale{})
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.ErrorContains(t, err, "nobody writes to this pipe")
+		assert.ErrorContains(t, err, "no process writes to this pipe")
 	})
 	// One who writes, and does not end.
 	w, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -44,8 +44,8 @@ func sound(t *testing.T, path string, data []byte, tok reauth.Token, err error) 
 	}
 }
 
-// inName reports whether the marker stands in the name of a member, which an
-// error may name, since nobody writes a token there.
+// inName reports whether the marker stands in the name of a member, which an error may
+// name, since no token is written there.
 func inName(data []byte) bool {
 	var walk func(v any) bool
 	walk = func(v any) bool {

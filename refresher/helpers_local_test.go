@@ -167,7 +167,7 @@ func localJWT(payload string) string {
 	return part([]byte(`{"alg":"none"}`)) + "." + part([]byte(payload)) + ".c2ln"
 }
 
-// rejected is what a Refresher is told after a 401.
+// rejected is the Stale of a Refresher after a 401.
 func rejected(token string) reauth.Stale {
 	return reauth.Stale{
 		Token:     reauth.Token{AccessToken: token},

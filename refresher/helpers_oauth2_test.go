@@ -73,7 +73,7 @@ func (s *oauthServer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.answer(n, req, form)
 }
 
-// ServeHTTP answers likewise; an error cuts the connection.
+// ServeHTTP responds as RoundTrip does; an error cuts the connection.
 func (s *oauthServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	resp, err := s.RoundTrip(req)
 	if err != nil {
@@ -288,7 +288,7 @@ func oauthListen(t testing.TB, h http.Handler) (*refresher.OAuth2, *http.Transpo
 	return o, base
 }
 
-// oauthListenTLS does likewise with TLS and HTTP/2.
+// oauthListenTLS does the same with TLS and HTTP/2.
 func oauthListenTLS(t testing.TB, h http.Handler) (*refresher.OAuth2, *http.Transport) {
 	srv := httptest.NewUnstartedServer(h)
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)

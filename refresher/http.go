@@ -18,31 +18,34 @@ import (
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
-// An HTTP is a Refresher that asks any token endpoint, of whatever protocol. It sends
-// and repeats requests, keeps a new refresh token, and marks lost answers and the end of
-// a login as an OAuth2 does.
+// An HTTP is a Refresher for a token endpoint of any protocol. It sends and repeats
+// requests, keeps a new refresh token, and marks errors with reauth.AnswerLost and
+// reauth.LoginEnded as an OAuth2 does.
 //
-// Its fields are not changed after first use.
+// Its fields must not be modified after first use.
 type HTTP struct {
-	// Request returns the request for another token. Its URL has to be https, or on
-	// loopback, or an address of this link, as metadata servers have. It is sent again
-	// only if its body has GetBody or is empty; and if the stale token has a refresh
-	// token, which it is then taken to present, only as the refresh token of an OAuth2.
+	// Request returns the request for another token. Its URL must be https, on
+	// loopback, or a link-local address such as that of a metadata server. The request
+	// is repeated only if its body is empty or it has GetBody. If the stale token has a
+	// refresh token, the request is assumed to present it. It is then repeated only as
+	// OAuth2 describes for a refresh token.
 	Request func(ctx context.Context, stale reauth.Stale) (*http.Request, error)
 
-	// Token returns the token of an answer, whose Body has been read. If it returns an
-	// error, its text is shown with the status. Nil means the members of RFC 6749 §5.1
-	// and of other servers, in the JSON object or form of the body or one object deeper.
-	// It is not called if the status is not 2xx, or the answer has an error.
+	// Token optionally returns the token of a response. body is the response body;
+	// resp.Body has been read. If Token returns an error, the error of the refresh has
+	// its text and the status. Token is not called if the status is not 2xx, or the
+	// body has an error. If nil, the token is read from the members of RFC 6749 §5.1
+	// and of other servers. They may be in the JSON object or the form in the body, or
+	// one object deeper.
 	Token func(resp *http.Response, body []byte) (reauth.Token, error)
 
-	// Reuse is as that of an OAuth2.
+	// Reuse has the same meaning as OAuth2.Reuse.
 	Reuse time.Duration
 
-	// Permanent is as that of an OAuth2.
+	// Permanent has the same meaning as OAuth2.Permanent.
 	Permanent func(*oauth2.RetrieveError) bool
 
-	// Base is as that of an OAuth2.
+	// Base has the same meaning as OAuth2.Base.
 	Base http.RoundTripper
 }
 
@@ -52,7 +55,7 @@ func (h *HTTP) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, e
 		return reauth.Token{}, reauth.Permanent(errors.New("refresher.HTTP has no Request"))
 	}
 	g := grant{once: stale.Token.RefreshToken != "", lostAt: stale.AnswerLostAt, permanent: h.Permanent, foreign: true}
-	g.login = !g.once // whatever a refresh token it brings is kept
+	g.login = !g.once // a refresh token in the response is kept
 	if err := doubt(stale, h.Reuse); g.once && err != nil {
 		return reauth.Token{}, err
 	}
@@ -78,17 +81,17 @@ func (h *HTTP) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, e
 	}
 	tok, err := h.Token(a.Response, a.body)
 	if err != nil {
-		told := error(mask.Err(fmt.Sprintf("the token endpoint answered %d: ", a.StatusCode), err, secrets...))
+		failure := error(mask.Err(fmt.Sprintf("the token endpoint answered %d: ", a.StatusCode), err, secrets...))
 		if g.once && a.lost() {
-			return reauth.Token{}, reauth.AnswerLost(told)
+			return reauth.Token{}, reauth.AnswerLost(failure)
 		}
-		return reauth.Token{}, told
+		return reauth.Token{}, failure
 	}
 	return a.granted(tok, g, stale.Token.RefreshToken, secrets)
 }
 
-// onLink returns an error unless a request is encrypted, or stays on this machine or on
-// its link, which no router forwards from (RFC 3927 §2.7).
+// onLink returns an error unless a request is encrypted, or does not leave this machine
+// or its link: routers do not forward from a link-local address (RFC 3927 §2.7).
 func onLink(req *http.Request) error {
 	if addr, err := netip.ParseAddr(req.URL.Hostname()); err == nil && addr.IsLinkLocalUnicast() && req.URL.Scheme == "http" {
 		return nil
@@ -96,8 +99,8 @@ func onLink(req *http.Request) error {
 	return secure(req.URL.String())
 }
 
-// secretsOf returns what a request may hold that must not be in an error: all values of
-// some length, since who knows what they are.
+// secretsOf returns the values of a request that must not be in an error. These are all
+// values of some length, as it is not known which are secret.
 func secretsOf(req *http.Request) (all []string) {
 	add := func(v string) {
 		if len(v) >= mask.Overlap {

@@ -108,7 +108,7 @@ func TestHTTPRefreshToken(t *testing.T) {
 				assert.Equal(t, tt.lost, reauth.IsAnswerLost(err))
 				assert.Equal(t, tt.ended, reauth.IsLoginEnded(err))
 				if tt.ended {
-					assert.ErrorContains(t, err, "the refresh token has expired, was revoked, or was used by another")
+					assert.ErrorContains(t, err, "the refresh token has expired, was revoked, or was used by another client")
 				}
 				assert.Len(t, server.seen(), tt.sends)
 			})

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// maxUnix is the last second of the year 9999, past which time.Time has no RFC
-// 3339 form. Whoever claims more claims nothing.
+// maxUnix is the last second of the year 9999, after which time.Time has no RFC 3339
+// form. A larger exp is ignored.
 const maxUnix = 253402300799
 
 // jwtExpiry returns the exp claim of a JWT in compact form (RFC 7519 §4.1.4). The
-// signature is the server's to verify: who forges exp only has his own token
-// refreshed at another time.
+// signature is not verified, which is up to the server: a forged exp only changes when
+// the token is refreshed.
 func jwtExpiry(token string) (time.Time, bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {

@@ -18,9 +18,10 @@ import (
 	"github.com/reauth-go/reauth/internal/origin"
 )
 
-// Exchange gets the token for an authorization code (RFC 6749 §4.1.3) that came to
-// Config.RedirectURL. verifier is that of PKCE (RFC 7636), or "". The token is for
-// Credential.Set. A code is sent once, unless it was not sent or the answer was 503.
+// Exchange returns the token for an authorization code (RFC 6749 §4.1.3) that was sent
+// to Config.RedirectURL. verifier is the code verifier of PKCE (RFC 7636), or "". The
+// caller passes the token to Credential.Set. The request is repeated only if it was not
+// sent, or the response was a 503.
 func (o *OAuth2) Exchange(ctx context.Context, code, verifier string) (reauth.Token, error) {
 	return o.exchangeCode(ctx, code, verifier, o.Config.RedirectURL)
 }
@@ -38,14 +39,15 @@ func (o *OAuth2) exchangeCode(ctx context.Context, code, verifier, redirect stri
 	return o.token(ctx, o.Config.Endpoint.TokenURL, form, grant{once: true, login: true}, append(o.secrets(form), code, verifier))
 }
 
-// BrowserLogin logs a user in by the authorization code grant with PKCE (RFC 6749 §4.1,
-// RFC 7636) in the browser of this machine (RFC 8252): open is called once with the
-// address to open there, and then the browser is waited for on a loopback address until
-// it comes back, or ctx ends. The token is for Credential.Set.
+// BrowserLogin logs a user in with the authorization code grant and PKCE (RFC 6749
+// §4.1, RFC 7636), in the browser of this machine (RFC 8252). It calls open once, with
+// the address that the browser must open. It then waits on a loopback address until the
+// browser comes back, or ctx ends. The caller passes the token to Credential.Set.
 //
-// Config.RedirectURL is where the browser comes back to: "" means a free port of
-// 127.0.0.1 and the path /callback, and a URL of a loopback address without a port means
-// a free one. The issuer has to know it; RFC 8252 §7.3 has it accept any port.
+// Config.RedirectURL is where the browser comes back to. If empty, a free port of
+// 127.0.0.1 and the path /callback are used. If it is a loopback address without a
+// port, a free port is used. The issuer must know the URL. It must accept any port (RFC
+// 8252 §7.3).
 func (o *OAuth2) BrowserLogin(ctx context.Context, open func(address string) error) (reauth.Token, error) {
 	tok, err := o.browserLogin(ctx, open)
 	if err != nil {
@@ -100,10 +102,10 @@ func (o *OAuth2) browserLogin(ctx context.Context, open func(address string) err
 func listen(redirect string) (*url.URL, net.Listener, error) {
 	u, err := url.Parse(or(redirect, "http://127.0.0.1/callback"))
 	if err != nil {
-		return nil, nil, errors.New("Config.RedirectURL is no URL")
+		return nil, nil, errors.New("Config.RedirectURL is not a URL")
 	}
 	if at := origin.Of(u); u.Scheme != "http" || !at.Loopback() {
-		return nil, nil, errors.New("Config.RedirectURL has to be http on a loopback address, as http://127.0.0.1/callback: a browser of this machine comes there")
+		return nil, nil, errors.New("Config.RedirectURL must be http on a loopback address, such as http://127.0.0.1/callback: a browser of this machine opens it")
 	}
 	listener, err := net.Listen("tcp", net.JoinHostPort(u.Hostname(), or(u.Port(), "0")))
 	if err != nil {
@@ -125,7 +127,8 @@ type callback struct {
 	result   chan authorization
 }
 
-// An authorization is what the browser brought: a code, or why there is none.
+// An authorization is the response in the browser's request: a code, or why there is
+// none.
 type authorization struct {
 	code string
 	err  error
@@ -186,15 +189,15 @@ func (c *callback) read(query url.Values) authorization {
 	return authorization{code: query.Get("code")}
 }
 
-// page writes a page with a text of ours: nothing of the request is repeated.
+// page writes a page with a text, which must not repeat anything of the request.
 func page(w http.ResponseWriter, status int, text string) {
 	w.WriteHeader(status)
 	_, _ = fmt.Fprintf(w, `<!doctype html><html lang="en"><meta charset="utf-8"><title>Login</title><body style="font-family: sans-serif; margin: 4em"><p>%s</p></body></html>`+"\n", text)
 }
 
-// Revoke tells the server that a token is of no more use (RFC 7009): the refresh token,
-// with which a server ends the login, or if there is none, the access token. A server
-// that does not know the token is content.
+// Revoke revokes the refresh token of tok (RFC 7009), which ends the login. If there is
+// no refresh token, it revokes the access token. A token that the server does not know
+// is not an error (RFC 7009 §2.2).
 func (o *OAuth2) Revoke(ctx context.Context, tok reauth.Token) error {
 	g := grant{endpoint: "revocation endpoint"}
 	if o.RevocationURL == "" {

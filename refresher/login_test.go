@@ -24,7 +24,7 @@ import (
 	"github.com/reauth-go/reauth/refresher"
 )
 
-// counting returns a Refresher that hands out name-1, name-2 …
+// counting returns a Refresher that returns name-1, name-2 …
 func counting(name string) reauth.Refresher {
 	n := 0
 	return reauth.RefresherFunc(func(context.Context, reauth.Stale) (reauth.Token, error) {

@@ -9,13 +9,13 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// What is pasted in place of a token, and what an unset variable leaves.
+// Texts that are pasted in place of a token, or that an unset variable leaves.
 var (
 	unexpanded = regexp.MustCompile(`^(\$\{[^}]*\}|\$[A-Za-z_][A-Za-z0-9_]*|%[A-Za-z_][A-Za-z0-9_]*%|\{\{.*\}\})$`)
 	template   = regexp.MustCompile(`(?i)^(<.*>|\[.*\]|(your|insert|replace|enter|paste|put)([-_ .][a-z]+)*[-_ .](token|key|secret|here|me)([-_ .][a-z]+)*|.*[-_](token|key|secret)[-_]here|change[-_]?me|replace[-_]?me|(sk-)?(x{3,}|\*{3,}|\.{3,}|…+)|null|undefined|none|nil)$`)
 )
 
-// maxTemplate is the length from which on a text is not taken for a template.
+// maxTemplate bounds the length of a text that may be a template.
 const maxTemplate = 100
 
 // fromText returns the token that a person or a program has written as text.
@@ -26,7 +26,7 @@ func fromText(access string) (reauth.Token, error) {
 	return checked(reauth.Token{AccessToken: access})
 }
 
-// plausible reports why a text is no token, by what it looks like.
+// plausible returns an error if a text does not look like a token.
 func plausible(s string) error {
 	const quotes = "\"'`"
 	switch scheme := strings.FieldsFunc(s+" ", isBlank); {
@@ -37,7 +37,7 @@ func plausible(s string) error {
 	case len(s) <= maxTemplate && unexpanded.MatchString(s):
 		return errors.New("the access token is a variable that was not expanded")
 	case len(s) <= maxTemplate && template.MatchString(s):
-		return errors.New("the access token is the placeholder of an example: replace it by the real one")
+		return errors.New("the access token is the placeholder of an example: replace it with the real one")
 	}
 	for i, r := range strings.Trim(s, " \t\r\n") {
 		switch {

@@ -19,7 +19,7 @@ var lookProblems = map[string]*regexp.Regexp{
 	"scheme":   regexp.MustCompile(`the access token begins with "Bearer": leave the scheme out, the Transport adds it$`),
 	"quotes":   regexp.MustCompile(`the access token is in quotes: remove them$`),
 	"variable": regexp.MustCompile(`the access token is a variable that was not expanded$`),
-	"example":  regexp.MustCompile(`the access token is the placeholder of an example: replace it by the real one$`),
+	"example":  regexp.MustCompile(`the access token is the placeholder of an example: replace it with the real one$`),
 	"a blank":  regexp.MustCompile(`the access token has a blank at byte \d+$`),
 	"ascii":    regexp.MustCompile(`the access token has a character outside of ASCII at byte \d+$`),
 }

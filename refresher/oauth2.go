@@ -22,9 +22,9 @@ import (
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
-// An OAuth2 is a client at an authorization server, whose grants are Refreshers.
-// It is itself one: of the refresh token grant (RFC 6749 §6), after a login that
-// Credential.Set was given.
+// An OAuth2 is a client of an authorization server. It is a Refresher for the refresh
+// token grant (RFC 6749 §6), after a login whose token was passed to Credential.Set.
+// Its methods return Refreshers for other grants.
 //
 //	issuer := &refresher.OAuth2{Config: oauth2.Config{
 //		ClientID: "app",
@@ -34,69 +34,72 @@ import (
 //	tok, err := issuer.DeviceLogin(ctx, showCode)
 //	err = cred.Set(ctx, tok)
 //
-// The token endpoint has to be https, or on loopback, and is not followed where it
-// redirects to. It is asked again, with pauses, after 429 and 5xx (as its
-// Retry-After has it, up to 5 seconds) and dropped connections, at most 7 times
-// and until the refresh's context ends. That does not hold for a refresh token,
-// which a server that rotates them takes for stolen when it sees it twice (RFC
-// 9700 §4.14.2): it is sent again only if it was not sent, or the answer was 503;
-// after another passing error, by a later refresh; and if its answer was lost, as
-// Reuse says. A new refresh token is kept, whatever came with it.
+// The token endpoint must be https, or on loopback. Redirects are not followed. A
+// request is repeated after a 429, a 5xx or a dropped connection, at most 7 times,
+// until the context of the refresh ends. The delay is that of Retry-After, if that is
+// at most 5 seconds.
 //
-// An answer that a refresh token is of no more use (invalid_grant of RFC 6749 §5.2,
-// and what other servers say) is marked by reauth.LoginEnded, and one that the request
-// for it is wrong by reauth.Permanent. Without a refresh token nothing is permanent:
-// who sends new credentials each time is asked again at the Credential's backoff.
-// errors.As finds the *oauth2.RetrieveError.
+// A server that rotates refresh tokens treats one that it sees twice as stolen (RFC
+// 9700 §4.14.2). A request with a refresh token is repeated only if it was not sent, or
+// the response was a 503. After another temporary error, a later refresh sends it. If
+// the response was lost, see Reuse. A new refresh token is kept even if the access
+// token with it is not valid.
 //
-// Its fields are not changed after first use.
+// The error is marked by reauth.LoginEnded if the server says that the refresh token is
+// no longer valid. Servers say so with invalid_grant (RFC 6749 §5.2) or codes of their
+// own. The error is marked by reauth.Permanent if the request is wrong. The error of a
+// grant without a refresh token is not marked, unless Permanent reports true: each
+// request presents new credentials. errors.As finds the *oauth2.RetrieveError.
+//
+// Its fields must not be modified after first use.
 type OAuth2 struct {
-	// Config has the client and the endpoints. TokenURL is required. If AuthStyle is
-	// not set, a client with a secret shows it in the header (RFC 6749 §2.3.1), and if
-	// the server refuses the client, once more in the body; what it accepts is
-	// remembered.
+	// Config has the client and the endpoints. Endpoint.TokenURL is required. If
+	// Endpoint.AuthStyle is zero, a client with a secret sends it in the header (RFC
+	// 6749 §2.3.1). If the server rejects the client, the request is sent once more
+	// with the secret in the body. The style that the server accepts is remembered.
 	Config oauth2.Config
 
-	// Issuer is the issuer's identifier, with which BrowserLogin compares that of the
-	// response (RFC 9207). "" means that it is not compared. Discover sets it.
+	// Issuer is the issuer's identifier. BrowserLogin compares it with the issuer that
+	// the response names (RFC 9207). If empty, it is not compared. Discover sets it.
 	Issuer string
 
 	// RevocationURL is the revocation endpoint, for Revoke. Discover sets it.
 	RevocationURL string
 
-	// ClientAssertion, if not nil, returns the JWT with which the client authenticates
-	// in place of a secret (private_key_jwt; RFC 7523 §2.2): signed for each request,
-	// or read from a file, as in workload identity federation.
+	// ClientAssertion optionally specifies a function that returns the JWT with which
+	// the client authenticates in place of a secret (private_key_jwt, RFC 7523 §2.2).
+	// It is called for each request. It may sign a JWT, or read one from a file as in
+	// workload identity federation.
 	ClientAssertion func(context.Context) (string, error)
 
-	// Params are sent with each token request, an audience or a resource; those of
-	// JWTBearer have them in their assertion. A grant_type takes the place of the
-	// grant's own, scopes are added to those of Config, and claims (OpenID Connect Core
-	// §5.5) are merged with those that a challenge asks for. DeviceLogin sends the first
-	// value of each.
+	// Params are sent with each token request, such as an audience or a resource.
+	// JWTBearer does not send them; its assertion has such claims. A grant_type
+	// replaces that of the grant. Scopes are added to those of Config. Claims (OpenID
+	// Connect Core §5.5) are merged with those that a challenge asks for. A login sends
+	// the first value of each parameter.
 	Params url.Values
 
-	// Reuse is for how long after its first use the issuer accepts a refresh token
-	// again: its grace period, leeway or reuse interval, less a second. If the answer to
-	// a refresh was lost, the refresh token is presented again within that time. After
-	// it, or if Reuse is zero, which means unknown, it is presented again as soon as the
-	// access token is of no more use, since without that the login is lost for certain.
-	// If Reuse is negative, it is never presented again.
+	// Reuse is how long after its first use the issuer accepts a refresh token again:
+	// its grace period, leeway or reuse interval, less a second. If the response to a
+	// refresh was lost, the refresh token is presented again within that time. After
+	// that time, it is presented again once the access token is no longer usable, as
+	// otherwise the login is certainly lost. If zero, the time is not known, and counts
+	// as over. If negative, the refresh token is never presented again.
 	Reuse time.Duration
 
-	// IDToken makes the id_token the bearer token, as the Kubernetes API and Google's
-	// IAP have it, in place of the access_token.
+	// IDToken specifies whether the id_token is the bearer token in place of the
+	// access_token. The Kubernetes API and Google's IAP need it.
 	IDToken bool
 
-	// Permanent, if not nil, reports whether another try after a refusal is of no use.
-	// It is asked ahead of what is known of the server's codes.
+	// Permanent, if not nil, reports whether an error response is permanent. It is
+	// called before the known codes of servers are considered.
 	Permanent func(*oauth2.RetrieveError) bool
 
-	// Base sends the requests. Nil means the transport of the client that
-	// BaseContext has under oauth2.HTTPClient, if any, else one like
-	// http.DefaultTransport that makes a new connection for each request: on one
-	// that the server is just closing, the answer would be lost, and with it the
-	// next refresh token.
+	// Base is the RoundTripper that sends the requests. If nil, the Transport of the
+	// http.Client under oauth2.HTTPClient in the context is used. If there is none, a
+	// RoundTripper like http.DefaultTransport is used that makes a new connection for
+	// each request. On a connection that the server is closing, the response would be
+	// lost, and with it the next refresh token.
 	Base http.RoundTripper
 
 	style       atomic.Value // of the oauth2.AuthStyle that the server has accepted
@@ -111,25 +114,24 @@ func (o OAuth2) String() string {
 // Format implements fmt.Formatter: every verb prints the client without its secret.
 func (o OAuth2) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, o.String()) }
 
-// MarshalText does likewise for logs and JSON.
+// MarshalText returns the text of String, for logs and JSON.
 func (o OAuth2) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// Refresh implements reauth.Refresher with the refresh token grant. It sends the
-// claims that a challenge asks for, but no scope, which can only be what was
-// granted (RFC 6749 §6).
+// Refresh implements reauth.Refresher with the refresh token grant. It sends the claims
+// that a challenge asks for. It does not send a scope, as a refresh cannot extend the
+// scope (RFC 6749 §6).
 //
-// If the answer to an earlier call was lost, the server may have used the refresh
-// token up, and may end the login if it is presented again (RFC 9700 §4.14.2); see
-// Reuse.
+// If the response to an earlier call was lost, the refresh token may be used up. The
+// server may end the login if it is presented again (RFC 9700 §4.14.2); see Reuse.
 //
-// If ctx's deadline passes while the server has the refresh token, Refresh waits
-// for the answer up to a minute longer, as it may bring the next refresh token.
-// A Credential does not wait so long, and uses what still comes.
+// If the deadline of ctx passes while the server has the refresh token, Refresh waits
+// up to a minute longer for the response. The response may have the next refresh token.
+// A Credential does not wait for it, but uses a late result.
 func (o *OAuth2) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 	grantType := o.Params.Get("grant_type")
 	if stale.Token.RefreshToken == "" || grantType == "password" {
 		if grantType == "" {
-			return reauth.Token{}, reauth.Permanent(errors.New("there is no refresh token: log in, with DeviceLogin for instance, and hand the token to Credential.Set"))
+			return reauth.Token{}, reauth.Permanent(errors.New("there is no refresh token: log in, such as with DeviceLogin, and pass the token to Credential.Set"))
 		}
 		return o.ask(ctx, stale, grant{form: url.Values{}, scoped: true, login: true})
 	}
@@ -140,7 +142,8 @@ func (o *OAuth2) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token,
 	return o.ask(ctx, stale, grant{form: form, once: true, lostAt: stale.AnswerLostAt})
 }
 
-// doubt returns why a refresh token that may be used up is not presented now.
+// doubt returns an error if a refresh token that may be used up is not to be presented
+// now.
 func doubt(stale reauth.Stale, reuse time.Duration) error {
 	at := stale.AnswerLostAt
 	if at.IsZero() || reuse > 0 && time.Since(at) <= reuse {
@@ -151,7 +154,7 @@ func doubt(stale reauth.Stale, reuse time.Duration) error {
 		return reauth.Permanent(errors.New(text + ", and Reuse says not to present it again"))
 	}
 	if left := usableFor(stale); left > 0 {
-		return again{errors.New(text + ", and is presented again when the access token is of no more use"), left}
+		return retryAfterError{errors.New(text + ", and is presented again when the access token is no longer usable"), left}
 	}
 	return nil
 }
@@ -169,7 +172,7 @@ func usableFor(stale reauth.Stale) time.Duration {
 	return min(time.Until(stale.Token.Expiry), day)
 }
 
-// ClientCredentials returns a Refresher of the client credentials grant (RFC 6749
+// ClientCredentials returns a Refresher for the client credentials grant (RFC 6749
 // §4.4).
 func (o *OAuth2) ClientCredentials() reauth.Refresher {
 	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
@@ -177,9 +180,9 @@ func (o *OAuth2) ClientCredentials() reauth.Refresher {
 	})
 }
 
-// JWTBearer returns a Refresher of the JWT bearer grant (RFC 7523 §2.1) with
-// assertions that x/oauth2 signs, as for service accounts of Google. What conf
-// leaves empty of TokenURL and Scopes is taken from the Config.
+// JWTBearer returns a Refresher for the JWT bearer grant (RFC 7523 §2.1). x/oauth2
+// signs the assertions, as for service accounts of Google. If conf has no TokenURL or
+// no Scopes, those of o.Config are used.
 func (o *OAuth2) JWTBearer(conf *jwt.Config) reauth.Refresher {
 	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 		conf := *conf
@@ -194,7 +197,7 @@ func (o *OAuth2) JWTBearer(conf *jwt.Config) reauth.Refresher {
 			conf.Scopes = union(given, more)
 			form, err := signed(ctx, &conf)
 			if err != nil {
-				return reauth.Token{}, mask.Err("no assertion: ", err) // the key is not in it, nor is it sent
+				return reauth.Token{}, mask.Err("no assertion: ", err) // the error does not contain the key
 			}
 			return o.token(ctx, conf.TokenURL, form, grant{anonymous: true, idToken: conf.UseIDToken}, o.secrets(form))
 		})
@@ -225,9 +228,9 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// Assertion returns a Refresher of the JWT bearer grant (RFC 7523 §2.1) with
-// assertions that come from elsewhere: a key management service, or a file. sign
-// is called for each refresh.
+// Assertion returns a Refresher for the JWT bearer grant (RFC 7523 §2.1). sign returns
+// the assertion, such as from a key management service or a file. It is called for each
+// refresh.
 func (o *OAuth2) Assertion(sign func(context.Context) (string, error)) reauth.Refresher {
 	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 		assertion, err := sign(ctx)
@@ -243,10 +246,10 @@ func (o *OAuth2) Assertion(sign func(context.Context) (string, error)) reauth.Re
 type grant struct {
 	endpoint  string // what it is sent to, for errors; "" means "token endpoint"
 	form      url.Values
-	once      bool                             // it holds what must not be seen twice, and may bring a refresh token
-	lostAt    time.Time                        // when an earlier answer to it was lost, or zero
-	login     bool                             // it may bring a refresh token, too
-	polled    bool                             // it is repeated by whoever sends it
+	once      bool                             // the server must not see it twice; the response may have a refresh token
+	lostAt    time.Time                        // when an earlier response to it was lost, or zero
+	login     bool                             // the response may have a refresh token, too
+	polled    bool                             // the caller of token repeats it
 	scoped    bool                             // it may ask for scopes
 	anonymous bool                             // the client does not authenticate itself
 	idToken   bool                             // the id_token is wanted
@@ -284,8 +287,8 @@ func (o *OAuth2) token(ctx context.Context, address string, form url.Values, g g
 	return a.granted(a.token(names), g, form.Get("refresh_token"), secrets)
 }
 
-// ofAnother returns the error of what a grant is made from. Its being permanent is
-// the other's affair: after a login there, this one goes on.
+// ofAnother returns the error of the source of an assertion or a subject token. It is
+// not marked as permanent: the grant works again after a login there.
 func ofAnother(text string, err error) error {
 	if reauth.IsPermanent(err) {
 		return mask.WithText(text+mask.ErrorText(err), nil)
@@ -293,9 +296,9 @@ func ofAnother(text string, err error) error {
 	return fmt.Errorf("%s%w", text, err)
 }
 
-// widened asks for a token with what the rejection's challenge asks for, and if
-// the server knows nothing of that, without. A grant that is not scoped is never
-// asked for twice; but it is not dead because of what an API had in a challenge.
+// widened calls get with what the challenges of the rejection ask for, and once more
+// without if the server rejects that. If the grant is not scoped, get is not called
+// twice. Its error is then not permanent, as the challenge of an API caused it.
 func widened(stale reauth.Stale, scoped bool, get func(scopes []string, claims string) (reauth.Token, error)) (reauth.Token, error) {
 	scopes, claims := asked(stale.Rejection)
 	if !scoped {
@@ -313,7 +316,7 @@ func widened(stale reauth.Stale, scoped bool, get func(scopes []string, claims s
 }
 
 // asked returns the scopes (RFC 6750 §3) and the claims that the challenges of a
-// rejection ask for: all of them together, and where they differ, the latest.
+// rejection ask for. If claims differ, the latest apply.
 func asked(rej reauth.Rejection) (scopes []string, claims string) {
 	for _, c := range rej.Challenges {
 		scopes = union(scopes, strings.Fields(c.Params["scope"]))
@@ -344,7 +347,7 @@ func union(a, b []string) []string {
 }
 
 // mergedClaims returns the claims request (OpenID Connect Core §5.5.1) that asks for
-// all that a and b ask for; where they differ, as b does.
+// all that a and b ask for. If they differ, b applies.
 func mergedClaims(a, b string) string {
 	var one, other map[string]any
 	if a == "" || b == "" || a == b || json.Unmarshal([]byte(a), &one) != nil || json.Unmarshal([]byte(b), &other) != nil {
@@ -369,7 +372,7 @@ func merged(a, b map[string]any) map[string]any {
 	return all
 }
 
-// secrets returns what must not appear in an error, of what is sent.
+// secrets returns the values of a request that must not be in an error.
 func (o *OAuth2) secrets(form url.Values) []string {
 	all := []string{o.Config.ClientSecret}
 	for _, name := range []string{"refresh_token", "assertion", "client_assertion", "subject_token", "actor_token", "device_code", "client_secret", "password"} {
@@ -377,7 +380,7 @@ func (o *OAuth2) secrets(form url.Values) []string {
 	}
 	for _, values := range o.Params {
 		for _, v := range values {
-			if len(v) >= mask.Overlap { // the server may repeat it, and who knows what it is
+			if len(v) >= mask.Overlap { // the server may repeat it, and it may be secret
 				all = append(all, v)
 			}
 		}

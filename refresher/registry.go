@@ -13,13 +13,13 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// A Registry is a Refresher for registries of container images and other artifacts: it
-// asks the realm that a registry's challenge names for a token with the scopes that this
-// challenge and the earlier ones want. See
+// A Registry is a Refresher for registries of container images and other artifacts. It
+// requests a token from the realm that a registry's challenge names. The token has the
+// scopes that this challenge and earlier ones ask for. See
 // https://distribution.github.io/distribution/spec/auth/token/.
 //
-// It needs a challenge, so that its Transport has Anonymous set and classifier.Registry
-// ahead of the default one:
+// A Registry needs a challenge. The Transport must have Anonymous set, and
+// classifier.Registry before the default Classifier:
 //
 //	transport := &reauth.Transport{
 //		Credential: &reauth.Credential{Refresher: &refresher.Registry{Username: user, Password: password}},
@@ -28,21 +28,21 @@ import (
 //		Origins:    []string{"https://registry.example.com"},
 //	}
 type Registry struct {
-	// Username and Password go to the realm. If both are empty, the token is that of
-	// anybody.
+	// Username and Password are sent to the realm. If both are empty, the token is
+	// anonymous.
 	Username string
 	Password string
 
-	// Realm, if not empty, is the only address that the password is sent to. Otherwise it
-	// goes where the registry says, over https or on loopback: list the registry in
-	// Transport.Origins.
+	// Realm is the only address that the password is sent to. If empty, it is sent to
+	// the realm that the registry names, over https or on loopback. The registry must
+	// then be listed in Transport.Origins.
 	Realm string
 
-	// Base is as that of an OAuth2.
+	// Base has the same meaning as OAuth2.Base.
 	Base http.RoundTripper
 }
 
-// defaultRegistryLife is that of a token whose answer has no expires_in.
+// defaultRegistryLife is the lifetime of a token whose response has no expires_in.
 const defaultRegistryLife = time.Minute
 
 // Refresh implements reauth.Refresher.
@@ -58,7 +58,7 @@ func (r *Registry) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Toke
 	h := HTTP{Base: r.Base, Request: func(ctx context.Context, _ reauth.Stale) (*http.Request, error) {
 		u, err := url.Parse(realm)
 		if err != nil {
-			return nil, errors.New("the realm is no URL")
+			return nil, errors.New("the realm is not a URL")
 		}
 		q := u.Query()
 		if service != "" {
@@ -81,7 +81,8 @@ func (r *Registry) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Toke
 }
 
 // registryScopes returns the realm and the service of the latest challenge, and the
-// scopes of all that name these, each resource once with all actions.
+// scopes of all challenges that name these. Each resource is in it once, with all
+// actions.
 func registryScopes(challenges []reauth.Challenge) (realm, service string, scopes []string) {
 	for _, c := range slices.Backward(challenges) {
 		if strings.EqualFold(c.Scheme, "Bearer") && c.Params["realm"] != "" {
@@ -100,8 +101,8 @@ func registryScopes(challenges []reauth.Challenge) (realm, service string, scope
 	return realm, service, scopes
 }
 
-// withScope returns scopes with another, which may want other actions of a resource that
-// is among them.
+// withScope returns scopes with scope added. The actions of a resource that is in
+// scopes are merged.
 func withScope(scopes []string, scope string) []string {
 	i := strings.LastIndexByte(scope, ':') + 1
 	for n, s := range scopes {

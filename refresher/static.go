@@ -11,17 +11,15 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// Static returns a Refresher for a token that never changes. When a server has
-// rejected it, or its time is over, its error is permanent.
+// Static returns a Refresher for a token that never changes. If a server rejects the
+// token, or it expires, the Refresher returns a permanent error.
 func Static(token string) reauth.Refresher {
 	return fixed("a static token", func() (string, error) { return token, nil })
 }
 
-// Env returns a Refresher for a token in an environment variable, without the line
-// breaks and blanks around it. Nobody can
-// change the environment of a running process but the process itself, so that
-// when a server has rejected the token, or its time is over, its error is
-// permanent.
+// Env returns a Refresher for a token in an environment variable. White space around
+// the token is removed. Only the process itself can change its environment. If a server
+// rejects the token, or it expires, the Refresher therefore returns a permanent error.
 func Env(name string) reauth.Refresher {
 	return fixed("the environment variable "+name, func() (string, error) {
 		token, ok := os.LookupEnv(name)
@@ -42,7 +40,7 @@ func fixed(source string, get func() (string, error)) reauth.Refresher {
 		if err != nil {
 			return reauth.Token{}, reauth.Permanent(fmt.Errorf("%s: %w", source, err))
 		}
-		if why := worn(tok, stale); why != "" {
+		if why := notNewer(tok, stale); why != "" {
 			return reauth.Token{}, reauth.Permanent(fmt.Errorf("%s %s and cannot be refreshed: "+
 				"replace it and start again, or use refresher.DotEnv, File or Exec, which look again", source, why))
 		}
@@ -50,7 +48,7 @@ func fixed(source string, get func() (string, error)) reauth.Refresher {
 	})
 }
 
-// checked returns the token if it is one, with its expiry if that is known.
+// checked returns the token if it is valid, with its expiry if that is known.
 func checked(tok reauth.Token) (reauth.Token, error) {
 	if err := tok.Validate(); err != nil {
 		return reauth.Token{}, err
@@ -61,9 +59,9 @@ func checked(tok reauth.Token) (reauth.Token, error) {
 	return tok, nil
 }
 
-// worn returns why tok is of no more use than the stale token, or "": it is the
-// same, and that was rejected or has expired.
-func worn(tok reauth.Token, stale reauth.Stale) string {
+// notNewer returns why tok cannot replace the stale token, or "". It cannot if it is
+// the same token, and that was rejected or has expired.
+func notNewer(tok reauth.Token, stale reauth.Stale) string {
 	switch {
 	case tok.AccessToken != stale.Token.AccessToken:
 		return ""

@@ -101,7 +101,8 @@ func TestNoSourceTellsItsToken(t *testing.T) {
 	}
 }
 
-// Whoever is told that a token cannot be refreshed is told what can be.
+// The error of a token that cannot be refreshed names the Refreshers whose tokens can
+// be.
 func TestNoTokenThatCannotBeRefreshedIsAskedForAgain(t *testing.T) {
 	for _, src := range localSources()[:2] {
 		t.Run(src.name, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
-// Token converts a token of x/oauth2, for Credential.Set after a login. Nil gives
-// the zero Token.
+// Token converts a token of x/oauth2, such as for Credential.Set after a login. If t is
+// nil, Token returns the zero Token.
 func Token(t *oauth2.Token) reauth.Token {
 	if t == nil {
 		return reauth.Token{}
@@ -27,13 +27,13 @@ func Token(t *oauth2.Token) reauth.Token {
 	return tok
 }
 
-// FromTokenSource returns a Refresher that takes its token from a new
-// oauth2.TokenSource each time. The sources of x/oauth2 remember their token until
-// its expiry, so that one and the same would return a revoked token for ever.
+// FromTokenSource returns a Refresher that gets its token from a new oauth2.TokenSource
+// for each refresh. The sources of x/oauth2 keep their token until it expires, so that
+// a single source would return a revoked token again.
 //
-// The source is made with the refresh's context, which ends its requests; how it
-// makes them is its own affair. It learns nothing of the token that is to be
-// replaced: for a refresh token that rotates, use OAuth2.
+// source is called with the context of the refresh, which ends the requests of the
+// oauth2.TokenSource. The oauth2.TokenSource does not get the token to replace. For a
+// refresh token that rotates, use OAuth2.
 func FromTokenSource(source func(context.Context) oauth2.TokenSource) reauth.Refresher {
 	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 		src := source(ctx)
@@ -48,15 +48,15 @@ func FromTokenSource(source func(context.Context) oauth2.TokenSource) reauth.Ref
 		if err != nil {
 			return reauth.Token{}, err
 		}
-		if why := worn(tok, stale); why != "" {
+		if why := notNewer(tok, stale); why != "" {
 			return reauth.Token{}, errors.New("the oauth2.TokenSource returned the token that " + why + ": have the function make a new source each time")
 		}
 		return tok, nil
 	})
 }
 
-// ofTokenSource returns the error of an oauth2.TokenSource without the answer's body,
-// which x/oauth2 puts into it.
+// ofTokenSource returns the error of an oauth2.TokenSource without the body of the
+// response, which x/oauth2 includes.
 func ofTokenSource(err error, secret string) error {
 	var refused *oauth2.RetrieveError
 	if !errors.As(err, &refused) || refused.Response == nil {
@@ -70,15 +70,17 @@ func ofTokenSource(err error, secret string) error {
 	return a.refused(grant{}, []string{secret})
 }
 
-// TokenSource returns an oauth2.TokenSource for what takes no http.Client. Its
-// tokens are those of the Credential, which renews them ahead of their expiry;
-// that one was rejected has to be told to Credential.Refresh. The refresh token
-// stays with the Credential, since two who use it would be taken for thieves.
+// TokenSource returns an oauth2.TokenSource for libraries that do not accept an
+// http.Client. Its tokens are those of cred, which refreshes them ahead of expiry. It
+// is the caller's responsibility to call Credential.Refresh if a server rejects a
+// token. The tokens have no refresh token: an issuer may end a login if two clients use
+// its refresh token.
 func TokenSource(cred *reauth.Credential) oauth2.TokenSource { return tokenSource{cred} }
 
 type tokenSource struct{ cred *reauth.Credential }
 
-// Token has no context: RefreshTimeout limits it.
+// Token implements oauth2.TokenSource. It has no context: RefreshTimeout limits the
+// wait.
 func (s tokenSource) Token() (*oauth2.Token, error) {
 	tok, err := s.cred.Token(context.Background())
 	if err != nil {

@@ -19,18 +19,18 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// A Feishu is a Refresher of the tenant_access_token of an internal app of Feishu or
+// A Feishu is a Refresher for the tenant_access_token of an internal app of Feishu or
 // Lark. See
 // https://open.feishu.cn/document/server-docs/authentication-management/access-token/tenant_access_token_internal.
 type Feishu struct {
 	AppID     string
 	AppSecret string
 
-	// URL is where the API is; "" means "https://open.feishu.cn". Lark is at
-	// "https://open.larksuite.com".
+	// URL is the address of the API. If empty, "https://open.feishu.cn" is used. The
+	// address of Lark is "https://open.larksuite.com".
 	URL string
 
-	// Base is as that of an OAuth2.
+	// Base has the same meaning as OAuth2.Base.
 	Base http.RoundTripper
 }
 
@@ -46,21 +46,21 @@ func (f *Feishu) Refresh(ctx context.Context, stale reauth.Stale) (reauth.Token,
 // Format implements fmt.Formatter: every verb prints the app without its secret.
 func (f Feishu) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "Feishu(%s)", f.AppID) }
 
-// A WeChat is a Refresher of the access_token of an official account or a mini program,
-// by the stable version of the interface. See
+// A WeChat is a Refresher for the access_token of an official account or a mini
+// program, with the stable version of the interface. See
 // https://developers.weixin.qq.com/doc/offiaccount/Basic_Information/getStableAccessToken.html.
-// Its tokens go into a query: set Transport.Query to "access_token".
+// Its tokens are sent in the query: set Transport.Query to "access_token".
 //
-// A new token is forced, which ends the former one and is allowed 20 times a day, only
-// where the interface returns a token that was rejected.
+// If the interface returns the rejected token, a WeChat forces a new one. That ends the
+// former token, and is allowed 20 times a day.
 type WeChat struct {
 	AppID  string
 	Secret string
 
-	// URL is where the API is; "" means "https://api.weixin.qq.com".
+	// URL is the address of the API. If empty, "https://api.weixin.qq.com" is used.
 	URL string
 
-	// Base is as that of an OAuth2.
+	// Base has the same meaning as OAuth2.Base.
 	Base http.RoundTripper
 }
 
@@ -86,7 +86,7 @@ func (w *WeChat) ask(ctx context.Context, stale reauth.Stale, force bool) (reaut
 // Format implements fmt.Formatter: every verb prints the account without its secret.
 func (w WeChat) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "WeChat(%s)", w.AppID) }
 
-// A GitHubApp is a Refresher of the access tokens of a GitHub App's installation. See
+// A GitHubApp is a Refresher for the access tokens of a GitHub App's installation. See
 // https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-an-installation-access-token-for-a-github-app.
 type GitHubApp struct {
 	// ClientID is the client ID of the app, or its app ID.
@@ -98,16 +98,16 @@ type GitHubApp struct {
 	// PrivateKey is the RSA key of the app, in PEM.
 	PrivateKey []byte
 
-	// Repositories and Permissions narrow the token down; nil means all that the
-	// installation has.
+	// Repositories and Permissions restrict the token. If nil, the token has all of the
+	// installation's.
 	Repositories []string
 	Permissions  map[string]string
 
-	// URL is where the API is; "" means "https://api.github.com". That of a GitHub
-	// Enterprise Server ends in "/api/v3".
+	// URL is the address of the API. If empty, "https://api.github.com" is used. The
+	// address of a GitHub Enterprise Server ends in "/api/v3".
 	URL string
 
-	// Base is as that of an OAuth2.
+	// Base has the same meaning as OAuth2.Base.
 	Base http.RoundTripper
 }
 
@@ -162,7 +162,7 @@ func (g *GitHubApp) assertion(now time.Time) (string, error) {
 	return signed + "." + enc.EncodeToString(signature), nil
 }
 
-// rsaKey returns the RSA private key in PEM data. Its errors repeat nothing of it.
+// rsaKey returns the RSA private key in PEM data. Its errors do not contain any of it.
 func rsaKey(data []byte) (*rsa.PrivateKey, error) {
 	block, _ := pem.Decode(data)
 	if block == nil {
@@ -176,7 +176,7 @@ func rsaKey(data []byte) (*rsa.PrivateKey, error) {
 			return key, nil
 		}
 	}
-	return nil, errors.New("the PrivateKey is no RSA private key in PKCS #1 or PKCS #8")
+	return nil, errors.New("the PrivateKey is not an RSA private key in PKCS #1 or PKCS #8")
 }
 
 // Format implements fmt.Formatter: every verb prints the app without its key.
@@ -184,7 +184,8 @@ func (g GitHubApp) Format(s fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(s, "GitHubApp(%s, installation %d)", g.ClientID, g.InstallationID)
 }
 
-// withoutRefreshToken returns stale for those who have no use for a refresh token.
+// withoutRefreshToken returns stale without the refresh token, for a Refresher that
+// does not use it.
 func withoutRefreshToken(stale reauth.Stale) reauth.Stale {
 	stale.Token.RefreshToken, stale.AnswerLostAt = "", time.Time{}
 	return stale

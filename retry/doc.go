@@ -1,36 +1,35 @@
-// Package retry repeats requests that met a 429, a 5xx or a dropped
-// connection, above a reauth.Transport, which sees to the 401s:
+// Package retry retries requests after a 429, a 5xx or a dropped connection. Its
+// Transport is used above a reauth.Transport, which handles the 401s:
 //
 //	client := &http.Client{Transport: &retry.Transport{
 //		Base: &reauth.Transport{Credential: cred},
 //	}}
 //
-// The loop is that of github.com/hashicorp/go-retryablehttp. What surprises in
-// there is set right: redirects are followed by the caller's http.Client, or
-// refused by its CheckRedirect; the last response is returned, and no error in
-// its place; bodies stream in both directions; nothing is logged but a Debug
-// record for each repeat, without the query; the connections of Base are left
-// alone.
+// The loop is that of github.com/hashicorp/go-retryablehttp, with these differences.
+// The caller's http.Client follows redirects, subject to its CheckRedirect. The last
+// response is returned, and no error in its place. Bodies are streamed in both
+// directions. Only a Debug record for each retry is logged, without the query. The
+// connections of Base are not closed.
 //
-// # What is repeated
+// # What is retried
 //
-// A request that is idempotent (RFC 9110 §9.2.2: GET, HEAD, OPTIONS, TRACE, PUT,
-// DELETE), or that its caller made so by an Idempotency-Key or X-Idempotency-Key
-// header, is repeated after a 408, 425, 429, a 5xx other than 501, and after an
-// error of the connection. Any other, such as a POST, may have been applied
-// although the answer is a 500 or none at all: it is repeated only after a 429
-// or 503 with a Retry-After, which says that it was not, and if no connection
-// could be made. Transport.Repeatable says otherwise where the caller knows better.
+// An idempotent request is retried after a 408, a 425, a 429, a 5xx other than 501, and
+// an error of the connection. The idempotent methods are GET, HEAD, OPTIONS, TRACE, PUT
+// and DELETE (RFC 9110 §9.2.2). An Idempotency-Key or X-Idempotency-Key header makes
+// any request idempotent. The server may have applied another request, such as a POST,
+// even if it responds with a 500 or not at all. Such a request is retried only if no
+// connection could be made, or after a 429 or 503 with a Retry-After, which says that
+// it was not applied. Transport.Repeatable overrides this.
 //
-// Never repeated are a 401, of which the reauth.Transport has made what can be
-// made; what that says itself, such as a *reauth.RefreshError or
-// reauth.ErrInsecure: the Credential has a pace of its own; a certificate that
-// is not trusted; and a request whose context has ended. A body without GetBody
-// is sent once, as it is read: nothing is kept of it.
+// A request is not retried after a 401, which the reauth.Transport has handled. It is
+// not retried after an error of the reauth.Transport, such as a *reauth.RefreshError or
+// reauth.ErrInsecure, as the Credential has its own backoff. It is not retried if a
+// certificate is not trusted, or if its context has ended. A request with a body and
+// without GetBody is sent once.
 //
-// SDKs that repeat by themselves are to be told not to (MaxRetries 0 or the
-// like): else the tries multiply. Leave the SDK's own retries on, and this package out,
-// where they know more than HTTP tells: which of their errors pass, where a stream
-// breaks off (a response that has begun is never repeated here), or how to go on with an
-// upload in parts.
+// If an SDK retries requests itself, turn its retries off (MaxRetries 0 or the like),
+// as otherwise the attempts multiply. Use the retries of the SDK in place of this
+// package if the SDK knows more than HTTP says. It may know which of its errors are
+// temporary, where a stream broke off, or how to resume an upload in parts. This
+// package does not retry a request once the response has begun.
 package retry

@@ -102,7 +102,7 @@ func read(t testing.TB, resp *http.Response) string {
 	return string(b)
 }
 
-// An issuer is a Refresher that hands out T1, T2, T3 … or fails, and counts.
+// An issuer is a Refresher that returns T1, T2, T3 … or fails, and counts.
 type issuer struct {
 	calls atomic.Int32
 	err   error

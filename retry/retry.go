@@ -22,42 +22,44 @@ import (
 	"github.com/reauth-go/reauth/internal/retryafter"
 )
 
-// A Transport is an http.RoundTripper that repeats requests through Base. The
-// zero value is ready to use.
+// A Transport is an http.RoundTripper that sends requests through Base, and retries
+// them. The zero value is ready to use.
 //
-// Its fields are not changed after first use. It is safe for concurrent use and
-// shares its Base with as many others as one likes.
+// A Transport is safe for concurrent use by multiple goroutines. Its fields must not be
+// modified after first use. Several Transports may share a Base.
 type Transport struct {
-	// Base sends the requests, usually a *reauth.Transport. Nil means
-	// http.DefaultTransport.
+	// Base is the RoundTripper that sends the requests, usually a *reauth.Transport. If
+	// nil, http.DefaultTransport is used.
 	Base http.RoundTripper
 
-	// MaxRetries is how often a request is repeated. Zero means 3 times; negative means
-	// not at all.
+	// MaxRetries is the maximum number of retries of a request. If zero, 3 is used. If
+	// negative, requests are not retried.
 	MaxRetries int
 
-	// MinWait is the time before the first repeat. It doubles with each that
-	// follows, and is jittered by half. A Retry-After takes its place; as much as
-	// MinWait is added to that at random, so that not all who were told the same
-	// come back at once. Zero means 500 ms; negative means none, but what
-	// Retry-After says.
+	// MinWait is the delay before the first retry. It doubles with each further retry,
+	// and is randomized by ±50%. A Retry-After replaces it, with up to MinWait added at
+	// random, so that clients do not retry at the same time. If zero, 500 ms is used.
+	// If negative, there is no delay but that of Retry-After.
 	MinWait time.Duration
 
-	// MaxWait is the longest wait. A response that asks for a longer one is
-	// returned, as is what is in hand when the request's deadline is nearer than
-	// the end of the wait. Zero means 30 seconds; negative means no limit.
+	// MaxWait is the longest delay. If a response asks for a longer one, it is
+	// returned. If the request's deadline is nearer than the end of the delay, the last
+	// response or error is returned. If zero, 30 seconds is used. If negative, there is
+	// no limit.
 	MaxWait time.Duration
 
-	// Repeatable reports whether it does no harm to apply a request twice. It must be
-	// safe for concurrent use. Nil means Idempotent. A POST that asks a language model
-	// for a completion costs twice at worst, and is worth it after a 502, 503 or 529:
+	// Repeatable reports whether a server may apply a request twice. It must be safe
+	// for concurrent use by multiple goroutines. If nil, Idempotent is used. A POST
+	// that asks a language model for a completion may be repeatable, as at worst it
+	// costs twice:
 	//
 	//	Repeatable: func(req *http.Request) bool {
 	//		return retry.Idempotent(req) || strings.HasSuffix(req.URL.Path, "/chat/completions")
 	//	}
 	Repeatable func(*http.Request) bool
 
-	// Logger gets a Debug record for each repeat. Nil means slog.Default().
+	// Logger specifies an optional logger for a record with level Debug about each
+	// retry. If nil, slog.Default is used.
 	Logger *slog.Logger
 }
 
@@ -68,15 +70,15 @@ const (
 	noLimit        = time.Duration(1 << 62) // leaves room to add a jitter
 )
 
-// How much of a response that is not returned is read, and for how long, so that
-// its connection can be used again.
+// Bounds of reading a response that is not returned, so that its connection can be
+// reused.
 const (
 	drainBytes = 64 << 10
 	drainTime  = time.Second
 )
 
-// NewClient returns an http.Client with a Transport above that of
-// reauth.NewClient, all else at its defaults.
+// NewClient returns an http.Client like reauth.NewClient, with a Transport above the
+// reauth.Transport.
 func NewClient(r reauth.Refresher, origins ...string) *http.Client {
 	client := reauth.NewClient(r, origins...)
 	client.Transport = &Transport{Base: client.Transport}
@@ -85,8 +87,8 @@ func NewClient(r reauth.Refresher, origins ...string) *http.Client {
 
 // RoundTrip implements http.RoundTripper.
 //
-// It returns the last response or error of Base as it is. Only if the request's
-// context ends while it waits for a repeat, that is the cause of the context.
+// It returns the last response or error of Base. If the request's context ends during
+// the delay before a retry, it returns the cause of the context.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	limit := orDefault(t.MaxRetries, defaultMax)
 	if limit < 0 || !replayable(req) {
@@ -108,8 +110,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return x.resp, x.err
 }
 
-// CloseIdleConnections calls that of Base, which http.Client.CloseIdleConnections
-// expects. Transports that share the Base lose their idle connections too.
+// CloseIdleConnections calls the CloseIdleConnections method of Base, if there is one.
+// http.Client.CloseIdleConnections calls it. It affects all Transports that share the
+// Base.
 func (t *Transport) CloseIdleConnections() {
 	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
@@ -123,33 +126,30 @@ func (t *Transport) base() http.RoundTripper {
 	return t.Base
 }
 
-// replayable reports whether req can be sent more than once, if it can be sent
-// at all.
+// replayable reports whether req can be sent more than once.
 func replayable(req *http.Request) bool {
 	return req.URL != nil && req.URL.Host != "" && (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil)
 }
 
-// standIn goes through the loop in place of the caller's request: the
-// http.Client in there would change that, and refuse one that a ReverseProxy
-// made.
+// standIn goes through the loop in place of the caller's request. The http.Client in
+// the loop would change the request, and reject one that a ReverseProxy made.
 var standIn = &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: "caller.invalid"}}
 
-// An exchange is one request on its way through the loop, of which it is the
-// sender. It shows the loop no more than statuses and errors: so there is
-// neither a redirect to follow nor a body to wait for, and no connection of
-// Base to close.
+// An exchange is one request in the loop, for which it is the RoundTripper. The loop
+// sees statuses and errors only. It therefore follows no redirect, waits for no body,
+// and closes no connection of Base.
 type exchange struct {
 	t    *Transport
 	req  *http.Request // the caller's
 	next *http.Request // what is sent next: req, or a copy with a body of its own
-	n    int           // how many repeats there were, of max
+	n    int           // how many retries there were, of max
 	max  int
 	at   time.Time // when the next is due
 	resp *http.Response
 	err  error
 }
 
-// RoundTrip sends the next request, whatever the loop has for one.
+// RoundTrip sends the next request, in place of the request of the loop.
 func (x *exchange) RoundTrip(*http.Request) (*http.Response, error) {
 	x.resp, x.err = x.t.base().RoundTrip(x.next)
 	if x.resp != nil {
@@ -163,8 +163,8 @@ func (x *exchange) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{Status: x.resp.Status, StatusCode: x.resp.StatusCode, Body: http.NoBody}, nil
 }
 
-// repeat reports whether the request is to be sent again, and prepares that:
-// from here on nothing but the end of its context keeps it from being sent.
+// repeat reports whether to send the request again, and prepares that. If it reports
+// true, only the end of the context prevents the retry.
 func (x *exchange) repeat(ctx context.Context, seen *http.Response, err error) (bool, error) {
 	if x.n == x.max {
 		return false, nil
@@ -177,9 +177,9 @@ func (x *exchange) repeat(ctx context.Context, seen *http.Response, err error) (
 	return true, nil
 }
 
-// worthwhile reports whether another try may do better, and does no harm. What
-// cannot be cured the loop's own policy knows: it wants the error as its
-// http.Client returns it.
+// worthwhile reports whether a retry may succeed, and does no harm. The policy of the
+// loop recognizes errors that are permanent; it needs err as its http.Client returns
+// it.
 func (x *exchange) worthwhile(ctx context.Context, seen *http.Response, err error, asked bool) bool {
 	repeatable := Idempotent
 	if x.t.Repeatable != nil {
@@ -211,26 +211,25 @@ func Idempotent(req *http.Request) bool {
 	return ok || x
 }
 
-// final reports whether err says something that another try will not change.
+// final reports whether err would be the same after a retry.
 func final(err error) bool {
 	var refresh *reauth.RefreshError
 	var untrusted *tls.CertificateVerificationError
 	var noTLS tls.RecordHeaderError
 	return errors.As(err, &refresh) || errors.As(err, &untrusted) || errors.As(err, &noTLS) ||
 		errors.Is(err, reauth.ErrInsecure) || errors.Is(err, reauth.ErrLoggedOut) || errors.Is(err, reauth.ErrClosed) ||
-		errors.Is(err, context.Canceled) || // somebody below us was; a deadline there is that of a single try
-		strings.HasPrefix(err.Error(), "reauth: ") // its own, as of its configuration; those of its Base it passes on
+		errors.Is(err, context.Canceled) || // a context below was; a deadline there may be that of a single attempt
+		strings.HasPrefix(err.Error(), "reauth: ") // an error of the reauth.Transport, such as of its configuration; those of its Base have no prefix
 }
 
-// unsent reports whether err says that there was no connection to send anything
-// through.
+// unsent reports whether err says that no connection could be made.
 func unsent(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || op.Op == "socks connect")
 }
 
-// bearable reports whether there is time for the wait before the next send, and
-// notes when it ends.
+// bearable reports whether there is time for the delay before the retry, and sets when
+// it ends.
 func (x *exchange) bearable(ctx context.Context, after time.Duration, asked bool) bool {
 	most := orDefault(x.t.MaxWait, defaultMaxWait)
 	if most < 0 || most > noLimit {
@@ -259,8 +258,8 @@ func jitter(d time.Duration) time.Duration {
 	return rand.N(d)
 }
 
-// rewind makes the next request, while there still is a response to return if
-// that fails.
+// rewind prepares the next request. The last response can still be returned if that
+// fails.
 func (x *exchange) rewind() bool {
 	if x.req.Body == nil || x.req.Body == http.NoBody {
 		return true
@@ -274,10 +273,10 @@ func (x *exchange) rewind() bool {
 	return true
 }
 
-// settle closes what was answered, and returns how long is left to wait. The loop
-// calls it when it is sure to go on.
+// settle closes the last response, and returns the rest of the delay. The loop calls it
+// after it has decided to retry.
 func (x *exchange) settle(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
-	x.tell()
+	x.log()
 	if x.resp != nil {
 		httpx.Drain(x.req.Context(), x.resp.Body, drainBytes, drainTime)
 	}
@@ -285,7 +284,7 @@ func (x *exchange) settle(_, _ time.Duration, _ int, _ *http.Response) time.Dura
 	return time.Until(x.at)
 }
 
-func (x *exchange) tell() {
+func (x *exchange) log() {
 	ctx, l := x.req.Context(), x.t.Logger
 	if l == nil {
 		l = slog.Default()
@@ -309,7 +308,7 @@ func (x *exchange) tell() {
 	l.LogAttrs(ctx, slog.LevelDebug, "retry: to be sent again", attrs...)
 }
 
-// secrets returns what an error or a server may repeat and nobody should read.
+// secrets returns what an error or a server may repeat, and a log must not contain.
 // Some APIs have their key in the path.
 func secrets(req *http.Request) []string {
 	all := []string{req.URL.Path, req.URL.EscapedPath(), req.URL.RawQuery}

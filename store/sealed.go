@@ -12,16 +12,16 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// Sealed returns a Store whose records are encrypted and authenticated in s: a record that
-// was changed, or was written under another name, is an error. The first key encrypts,
-// and all decrypt, so that a new key is put before the old one and the old one is removed
-// after the next refresh. A key is an AEAD such as crypto/cipher.NewGCM of AES-256; a
-// nonce is drawn for each write, of which there are few.
+// Sealed returns a Store that keeps its records in s, encrypted and authenticated. Load
+// returns an error if a record was modified, or was written under another name. The
+// first key encrypts, and all keys decrypt. To replace a key, put the new key first,
+// and remove the old key after the next refresh. A key is an AEAD such as that of
+// cipher.NewGCM with AES-256. Each write has a random nonce, and writes are few.
 //
-// The name binds a record to its place: use a name of its own for each login. Sealed
-// panics if there is no key.
+// The name is authenticated with the record. Each login must have a name of its own.
+// Sealed panics if there is no key.
 //
-// It does not protect from an older record that is put back; the Credential notices that
+// Sealed does not detect that an older record was restored. A Credential detects it
 // while it runs.
 func Sealed(s reauth.Store, name string, keys ...cipher.AEAD) reauth.Store {
 	if len(keys) == 0 {
@@ -48,8 +48,8 @@ func (s *sealed) Load(ctx context.Context) (string, error) {
 	return s.open(at)
 }
 
-// CompareAndSwap implements reauth.Store. Encryption gives each writing another text, so
-// that old is compared as what the record says.
+// CompareAndSwap implements reauth.Store. The same record is encrypted differently by
+// each write, so old is compared with the decrypted record.
 func (s *sealed) CompareAndSwap(ctx context.Context, old, new string) (bool, error) {
 	at, err := s.store.Load(ctx)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *sealed) CompareAndSwap(ctx context.Context, old, new string) (bool, err
 	}
 	if now, err := s.open(at); err == nil && now != old {
 		return false, nil
-	} else if err != nil && at != old { // Credential.Set may replace what cannot be read
+	} else if err != nil && at != old { // Credential.Set may replace a record that cannot be decrypted
 		return false, err
 	}
 	next, err := s.seal(new)
@@ -67,7 +67,7 @@ func (s *sealed) CompareAndSwap(ctx context.Context, old, new string) (bool, err
 	return s.store.CompareAndSwap(ctx, at, next)
 }
 
-// seal encrypts a record. No record stays none.
+// seal encrypts a record. It returns "" if there is none.
 func (s *sealed) seal(record string) (string, error) {
 	if record == "" {
 		return "", nil

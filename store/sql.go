@@ -9,22 +9,22 @@ import (
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
-// A Dialect says what an SQL database writes in its own way.
+// A Dialect describes how the SQL of a database differs from that of others.
 type Dialect struct {
-	// Placeholder returns the n-th parameter of a statement, from 1.
+	// Placeholder returns the placeholder of the n-th parameter of a statement, from 1.
 	Placeholder func(n int) string
 
-	// Binary returns the comparison of the column and the parameter byte by byte:
-	// some databases compare texts without regard to case or to trailing blanks.
+	// Binary returns a comparison of the column and the parameter byte by byte. By
+	// default, some databases ignore case or trailing blanks.
 	Binary func(column, parameter string) string
 
-	// Insert is the INSERT of the table, columns and parameters, which does nothing if
-	// the row is there, with the verb %[1]s for the table, %[2]s and %[3]s for the
-	// parameters name and record.
+	// Insert is the format of an INSERT statement that does nothing if the row exists.
+	// The verb %[1]s is for the table, %[2]s and %[3]s are for the placeholders of name
+	// and record.
 	Insert string
 }
 
-// The dialects that are tested here, and that of MySQL and MariaDB.
+// The dialects of common databases. MySQL is also for MariaDB.
 var (
 	PostgreSQL = Dialect{
 		Placeholder: func(n int) string { return fmt.Sprintf("$%d", n) },
@@ -45,15 +45,17 @@ var (
 	}
 )
 
-// SQL returns a Store in the row with the name of a table, which is to be made by
+// SQL returns a Store that keeps its record in one row of a table. name identifies the
+// row. It is the caller's responsibility to create the table:
 //
 //	CREATE TABLE reauth (name VARCHAR(255) PRIMARY KEY, record TEXT NOT NULL)
 //
-// (LONGTEXT with MySQL). Each call is one statement, or two; there is no transaction that
-// lasts. The database must be the primary, not a replica that may be behind. table is
-// written into the statements as it is, and must not come from a user.
+// With MySQL, the type of record must be LONGTEXT. A call executes one or two
+// statements, without a transaction around them. The database must be the primary, not
+// a replica that may lag. table becomes part of the statements, and must not come from
+// a user.
 //
-// An error has the name of the row, and what the driver says.
+// An error has the name of the row and the text of the driver's error.
 func SQL(db *sql.DB, dialect Dialect, table, name string) reauth.Store {
 	p := dialect.Placeholder
 	return &sqlStore{
@@ -87,7 +89,7 @@ func (s *sqlStore) Load(ctx context.Context) (string, error) {
 
 // CompareAndSwap implements reauth.Store.
 func (s *sqlStore) CompareAndSwap(ctx context.Context, old, new string) (bool, error) {
-	if old == new { // a database may say that nothing changed
+	if old == new { // a database may report that no row was changed
 		record, err := s.Load(ctx)
 		return err == nil && record == old, err
 	}

@@ -1,10 +1,11 @@
-// Package store has Stores for reauth.Credential.Store that need the standard library
-// only: a table of an SQL database, and encryption around any other Store. A file, Redis
-// and etcd are modules of their own below this package; storetest tests others.
+// Package store provides implementations of reauth.Store that need only the standard
+// library: a table of an SQL database, and encryption for any other Store. The packages
+// file, redis and etcd below it are modules of their own. Package storetest tests
+// implementations.
 //
-// # Which one
+// # Choosing a Store
 //
-// One machine: store/file. Several: whatever durable storage they have in common. A cache
-// that may lose what was written, or forget it, is no Store: a record that is lost costs
-// the login of an issuer that detects reuse.
+// For one machine, use store/file. For several machines, use any durable storage that
+// they share. A cache that may lose or evict a record must not be used: if the issuer
+// detects reuse, a lost record may end the login.
 package store

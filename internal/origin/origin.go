@@ -74,11 +74,11 @@ func Parse(s string) (Origin, error) {
 	case err != nil:
 		return Origin{}, errors.New("it is not a URL")
 	case u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return Origin{}, errors.New(`it has to begin with "https://" or "http://" and a host`)
+		return Origin{}, errors.New(`it must begin with "https://" or "http://" and a host`)
 	case u.User != nil:
 		return Origin{}, errors.New("it has a user name: remove that")
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return Origin{}, errors.New("it has more than scheme, host and port: remove that")
+		return Origin{}, errors.New("it has more than a scheme, a host and a port: remove the rest")
 	}
 	o := Of(u)
 	if n, err := strconv.Atoi(u.Port()); u.Port() != "" && (err != nil || n < 1 || n > 65535) || strings.HasSuffix(u.Host, ":") {

@@ -1,4 +1,4 @@
-// Package etcd keeps the login of reauth.Credential.Store in etcd.
+// Package etcd provides a reauth.Store in etcd.
 package etcd
 
 import (
@@ -11,9 +11,10 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// New returns the Store at a key. The client is the caller's, and not closed. Reads are
-// linearizable, and a record is compared and replaced by one transaction; a majority of
-// the members has it on disk when CompareAndSwap returns.
+// New returns a Store that keeps its record at key. It is the caller's responsibility
+// to close the client. Reads are linearizable. A record is compared and replaced in one
+// transaction. When CompareAndSwap returns, a majority of the members has the record on
+// disk.
 func New(client *clientv3.Client, key string) reauth.Store { return &store{client, key} }
 
 type store struct {
@@ -53,8 +54,8 @@ func (s *store) CompareAndSwap(ctx context.Context, old, new string) (bool, erro
 	return done.Succeeded, nil
 }
 
-// failed is the error of a call, without the records. That of a context that has ended is
-// the context's: etcd's wraps none.
+// failed returns the error of a call, without the records. If the context has ended,
+// the error wraps that of the context, as the error of etcd does not.
 func (s *store) failed(ctx context.Context, verb string, err error, records ...string) error {
 	text := err.Error()
 	for _, r := range records {

@@ -1,6 +1,5 @@
-// Package file keeps the login of reauth.Credential.Store in a file, for all processes of
-// one machine: a command line tool that finds the login of yesterday, and two of them at
-// once.
+// Package file provides a reauth.Store in a file, for all processes on one machine. A
+// command-line tool can use the login of an earlier run, and several can run at once.
 //
 //	cred := &reauth.Credential{Refresher: issuer, Store: file.Open(path)}
 package file
@@ -21,34 +20,35 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// Open returns the Store in the file at path, which need not exist. It does not touch it
-// yet.
+// Open returns a Store that keeps its record in the file at path. The file need not
+// exist. Open does not access it.
 //
-// The file is written with mode 0600, into a directory that is made with mode 0700 if
-// there is none. A write goes to another file, which is synced and takes the place of the
-// old one: a reader sees the old record or the new one, whenever a process is killed. A
-// symbolic link is followed. Beside the file there is one named like it with ".lock",
-// which is locked (flock, LockFileEx) while a record is compared and replaced, for
-// milliseconds, and never removed.
+// The file is created with mode 0600. Its directory is created with mode 0700 if there
+// is none. A record is written to a temporary file, which is synced and then renamed. A
+// reader sees the old record or the new one, even if a process is killed. A symbolic
+// link is followed. While a record is compared and replaced, a file with the suffix
+// ".lock" beside it is locked (flock, LockFileEx). That file is never removed.
 //
 // The file must be on a local disk: locks and renames of network file systems are not
-// what they seem. A file that is mounted alone into a container cannot be replaced: mount
-// its directory. On Windows the mode has no effect, and the file is as private as its
-// directory; a rename is repeated for a second while a scanner has the file open; and the
-// directory is not synced, so that a power failure may bring back the record before.
+// reliable. A file that is mounted alone into a container cannot be replaced: mount its
+// directory. On Windows the mode has no effect: the file is as private as its
+// directory. A rename there is repeated for up to a second while another program has
+// the file open. The directory is not synced there, so that a power failure may restore
+// the previous record.
 //
-// Errors name the file, and have no secret.
+// Errors name the file, and contain no secret.
 func Open(path string) reauth.Store { return &store{path} }
 
-// Path returns where a program keeps its login: name with ".json" in the directory app of
-// $XDG_STATE_HOME, which is ~/.local/state by default; on Windows in that of
-// %LocalAppData%.
+// Path returns a path for the login of a program: the file name with the suffix ".json"
+// in the directory app of $XDG_STATE_HOME. If that is not set, %LocalAppData% is used
+// on Windows, and ~/.local/state on other systems. Path returns an error if there is no
+// home directory.
 func Path(app, name string) (string, error) {
 	dir := os.Getenv("XDG_STATE_HOME")
 	if runtime.GOOS == "windows" && dir == "" {
 		dir = os.Getenv("LocalAppData")
 	}
-	if !filepath.IsAbs(dir) { // a relative one is to be ignored, says the specification
+	if !filepath.IsAbs(dir) { // the specification says to ignore a relative path
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return "", fmt.Errorf("store/file: there is no home directory to keep the login in: set XDG_STATE_HOME: %w", err)
@@ -78,7 +78,7 @@ func (s *store) Load(ctx context.Context) (string, error) {
 	return record, nil
 }
 
-// read returns what the file has, "" if there is none.
+// read returns the content of the file, or "" if there is no file.
 func read(path string) (string, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -146,7 +146,7 @@ func target(path string) (string, error) {
 	return "", &fs.PathError{Op: "readlink", Path: path, Err: errors.New("too many links")}
 }
 
-// replace puts a new file with the record in the place of that at path.
+// replace replaces the file at path with a new file that has the record.
 func replace(path, record string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
@@ -154,7 +154,7 @@ func replace(path, record string) error {
 	}
 	defer func() {
 		_ = f.Close()
-		_ = os.Remove(f.Name()) // it is gone, unless something failed
+		_ = os.Remove(f.Name()) // it was renamed, unless an error occurred
 	}()
 	if _, err := f.WriteString(record); err != nil {
 		return err
@@ -178,7 +178,7 @@ func remove(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// rename is os.Rename. On Windows it fails while another has the file open.
+// rename is os.Rename. On Windows it fails while another program has the file open.
 func rename(from, to string) error {
 	end := time.Now().Add(renameTime)
 	for {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// isBusy reports whether a rename failed as its target is a mount point.
+// isBusy reports whether a rename failed because its target is a mount point.
 func isBusy(err error) bool { return errors.Is(err, syscall.EBUSY) }
 
 // syncDir makes a rename durable.
@@ -18,7 +18,7 @@ func syncDir(dir string) error {
 		return err
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // some file systems do not know it
+	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // some file systems do not support it
 		return err
 	}
 	return nil

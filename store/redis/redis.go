@@ -1,4 +1,4 @@
-// Package redis keeps the login of reauth.Credential.Store in Redis or Valkey.
+// Package redis provides a reauth.Store in Redis or Valkey.
 package redis
 
 import (
@@ -13,26 +13,26 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// Options of a Store. The zero Options are those of a single server.
+// Options are the options of a Store. The zero Options are for a single server.
 type Options struct {
-	// Replicas is how many replicas must have a record before CompareAndSwap returns
-	// (WAIT), within WaitTime. If fewer have, that is an error, though the primary has
-	// it. WAIT makes it less likely that a failover loses the record; it does not
-	// exclude it.
+	// Replicas is how many replicas must have the record before CompareAndSwap returns
+	// (WAIT). CompareAndSwap returns an error if fewer have it after WaitTime, although
+	// the primary has it. WAIT makes it less likely that a failover loses the record,
+	// but does not exclude it.
 	Replicas int
-	WaitTime time.Duration // if zero, 1 second
+	WaitTime time.Duration // if zero or negative, 1 second is used
 }
 
-// New returns the Store at a key. The client is the caller's, and not closed.
+// New returns a Store that keeps its record at key. It is the caller's responsibility
+// to close the client.
 //
-// Redis must keep what it was told: with an append-only file that is synced (appendonly
-// yes, appendfsync always), and without eviction (maxmemory-policy noeviction, or a
-// database of its own). A cache is no Store: a record that is lost or evicted costs the
-// login of an issuer that detects reuse. reauth writes back what was lost, as far as it
-// remembers.
+// Redis must be durable: with an append-only file that is synced (appendonly yes,
+// appendfsync always), and without eviction (maxmemory-policy noeviction, or a database
+// of its own). If the issuer detects reuse, a record that is lost or evicted may end
+// the login. A Credential that runs writes a lost record again.
 //
-// A record is compared and replaced by one script. Reads go to the primary, unless the
-// client was made to read from replicas, which it must not be.
+// A record is compared and replaced by one script. The client must not be configured to
+// read from replicas.
 func New(client redis.UniversalClient, key string, options Options) reauth.Store {
 	if options.WaitTime <= 0 {
 		options.WaitTime = time.Second
@@ -46,8 +46,8 @@ type store struct {
 	options Options
 }
 
-// swap is the comparison and the replacement. A client repeats a command whose answer it
-// lost: what is there already was written by the first.
+// swap compares and replaces the record. A client repeats a command whose response was
+// lost: if the new record is there, the first command wrote it.
 var swap = redis.NewScript(`
 local now = redis.call('GET', KEYS[1]) or ''
 if now == ARGV[2] and now ~= '' then return 1 end

@@ -7,7 +7,8 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// Benchmark measures Load and CompareAndSwap of an empty Store, with records of 2 KiB.
+// Benchmark measures Load and CompareAndSwap of s, which must be empty, with records of
+// 2 KiB.
 func Benchmark(b *testing.B, s reauth.Store) {
 	record := func(n int) string { return fmt.Sprintf("%02048d", n) }
 	b.Run("CompareAndSwap", func(b *testing.B) {

@@ -9,15 +9,16 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// A Proxy stands between a Store's client and its server, and may cut off answers.
+// A Proxy is a TCP proxy between the client of a Store and its server. It can cut off
+// responses.
 type Proxy struct {
 	listener net.Listener
 	server   string
 	cut      atomic.Bool
 }
 
-// NewProxy starts a Proxy in front of a server's address, on loopback, until the test
-// ends.
+// NewProxy starts a Proxy on loopback for the server at the address. It is closed when
+// the test ends.
 func NewProxy(t *testing.T, server string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,7 +42,8 @@ func NewProxy(t *testing.T, server string) *Proxy {
 // Addr returns the address of the Proxy.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Cut makes the Proxy close connections in place of passing on what the server says.
+// Cut sets whether the Proxy closes a connection when the server responds, in place of
+// passing the response on.
 func (p *Proxy) Cut(cut bool) { p.cut.Store(cut) }
 
 func (p *Proxy) serve(client net.Conn) {
@@ -67,9 +69,9 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 }
 
-// ErrorAfterEffect tests that a swap whose answer was cut off is an error, or is seen by
-// the next Load: never one that says no and has happened, unseen. through is a handle
-// behind p, direct another.
+// ErrorAfterEffect tests a swap whose response is cut off. CompareAndSwap must return
+// an error, and Load must return the new record if the swap took effect. through is a
+// handle that is connected through p; direct is another handle.
 func ErrorAfterEffect(t *testing.T, p *Proxy, through, direct reauth.Store) {
 	t.Helper()
 	mustSwap(t, through, "", "zero", true)
@@ -94,8 +96,8 @@ func ErrorAfterEffect(t *testing.T, p *Proxy, through, direct reauth.Store) {
 	recovers(t, through, "three")
 }
 
-// recovers waits until a handle reads the record again: clients have to notice that a
-// connection is gone.
+// recovers waits until a handle reads the record again. A client must first notice that
+// its connection was closed.
 func recovers(t *testing.T, s reauth.Store, want string) {
 	t.Helper()
 	var err error

@@ -11,7 +11,7 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// A TB is what Start needs of a testing.TB.
+// A TB has the methods of testing.TB that Start needs.
 type TB interface {
 	Helper()
 	Fatal(args ...any)
@@ -21,7 +21,7 @@ type TB interface {
 	Cleanup(func())
 }
 
-// A Server is a server's process, on loopback, that ends with the test.
+// A Server is the process of a server on loopback. It is killed when the test ends.
 type Server struct {
 	Addr string // host and port
 
@@ -31,9 +31,9 @@ type Server struct {
 	out  bytes.Buffer
 }
 
-// Start starts the program that argv returns for a directory of the test's, the host, and a
-// free port and the one after it, and waits until it accepts connections. It skips the
-// test if the program is not installed.
+// Start starts a program, and waits until it accepts connections on port. argv returns
+// the program and its arguments; dir is a temporary directory, and port and next are
+// free ports. Start skips the test if the program is not installed.
 func Start(t TB, argv func(dir, host string, port, next int) []string) *Server {
 	t.Helper()
 	const host = "127.0.0.1"
@@ -62,7 +62,7 @@ func freePorts(t TB) (a, b int) {
 	return ports[0], ports[1]
 }
 
-// Kill ends the process at once, as kill -9.
+// Kill kills the process, like kill -9.
 func (s *Server) Kill() {
 	if s.cmd != nil {
 		_ = s.cmd.Process.Kill()
@@ -71,7 +71,7 @@ func (s *Server) Kill() {
 	}
 }
 
-// Restart starts the process again, with what it has on disk.
+// Restart starts the process again, with its data on disk.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.cmd = exec.Command(s.argv[0], s.argv[1:]...)
@@ -92,8 +92,8 @@ func (s *Server) Restart() {
 	}
 }
 
-// KilledServer tests that a server which is killed under load has, once it is back, a
-// record that is not older than the last swap that has returned.
+// KilledServer tests a server that is killed under load. After a restart, its record
+// must not be older than the last swap that returned.
 func KilledServer(t *testing.T, server *Server, open func() reauth.Store) {
 	t.Helper()
 	for range 5 {
@@ -135,7 +135,7 @@ func KilledServer(t *testing.T, server *Server, open func() reauth.Store) {
 				t.Fatal(err)
 			}
 		}
-		// The last may have happened, or not; the one before has returned.
+		// The last may or may not have taken effect; the one before has returned.
 		if n := len(tried); got != tried[n-1] && got != tried[n-2] {
 			t.Fatalf("the record is %q after %q and %q", got, tried[n-2], tried[n-1])
 		}

@@ -1,5 +1,5 @@
-// Package storetest tests a reauth.Store: whatever passes may keep a login that many
-// processes share.
+// Package storetest tests implementations of reauth.Store. An implementation that
+// passes may keep a login that several processes share.
 package storetest
 
 import (
@@ -18,15 +18,15 @@ import (
 	"github.com/reauth-go/reauth"
 )
 
-// Secret is part of records that are written, and may be in no error.
+// Secret is part of the records that the tests write. It must not be in an error.
 const Secret = "storetest-secret-value"
 
-// Run runs the tests. open makes an empty Store, with all that it needs, to be removed by
-// t.Cleanup, and returns a function that opens handles of it: as processes would, each
-// with connections of its own.
+// Run runs the tests. open creates an empty Store, and removes it in t.Cleanup. It
+// returns a function that opens a handle of the Store. Each handle stands for a
+// process, and must have connections of its own.
 //
-// The environment variable STORETEST_TIME, such as 1m, is how long the test under load
-// takes; one second if it is not set.
+// The environment variable STORETEST_TIME, such as 1m, is the duration of the test
+// under load. If it is not set, one second is used.
 func Run(t *testing.T, open func(*testing.T) func() reauth.Store) {
 	t.Run("Absence", func(t *testing.T) { absence(t, open(t)()) })
 	t.Run("Swap", func(t *testing.T) { swap(t, open(t)) })
@@ -89,7 +89,7 @@ func swap(t *testing.T, open func() reauth.Store) {
 	expect(t, open(), "three")
 }
 
-// fidelity writes what a store may change: it is kept byte by byte.
+// fidelity writes records that a store might change. They must be kept byte by byte.
 func fidelity(t *testing.T, open func() reauth.Store) {
 	s, other := open(), open()
 	old := ""
@@ -103,7 +103,7 @@ func fidelity(t *testing.T, open func() reauth.Store) {
 	}
 }
 
-// oneWins has 16 handles that want to replace the same record.
+// oneWins replaces the same record with 16 handles at once.
 func oneWins(t *testing.T, open func() reauth.Store) {
 	var handles []reauth.Store
 	for range 16 {
@@ -148,10 +148,10 @@ type input struct {
 type output struct {
 	record  string
 	swapped bool
-	failed  bool // it may have happened, or not
+	failed  bool // it may or may not have taken effect
 }
 
-// register is a Store as it should be.
+// register is the model of a Store.
 var register = porcupine.NondeterministicModel{
 	Init: func() []any { return []any{""} },
 	Step: func(state, in, out any) []any {
@@ -176,7 +176,8 @@ var register = porcupine.NondeterministicModel{
 	Equal: func(a, b any) bool { return a == b },
 }
 
-// linearizable checks that calls under load could have come one after another.
+// linearizable checks that the results of concurrent calls are those of some sequential
+// order.
 func linearizable(t *testing.T, open func() reauth.Store) {
 	d, err := time.ParseDuration(os.Getenv("STORETEST_TIME"))
 	if err != nil {
@@ -195,7 +196,7 @@ func linearizable(t *testing.T, open func() reauth.Store) {
 	}
 }
 
-// underLoad has the handles call for a while, and returns what they saw.
+// underLoad makes concurrent calls with the handles, and returns their results.
 func underLoad(t *testing.T, handles []reauth.Store, round int) (history []porcupine.Operation) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
