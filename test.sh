@@ -53,6 +53,25 @@ packages() {
 command -v go >/dev/null || { echo "Go is needed: https://go.dev/doc/install" >&2; exit 1; }
 
 only_missing=
+if [ "${1-}" = -missing ]; then
+	only_missing=yes
+	shift
+fi
+chosen=()
+for arg in "$@"; do
+	mod=${arg#./}
+	mod=${mod%/}
+	case " ${modules[*]} " in
+	*" ${mod:-.} "*) chosen+=("${mod:-.}") ;;
+	*)
+		echo "$arg is not a module: ${modules[*]}" >&2
+		exit 2
+		;;
+	esac
+done
+[ ${#chosen[@]} -gt 0 ] || chosen=("${modules[@]}")
+
+missing=
 needed=
 for mod in "${chosen[@]}"; do
 	lacks=
