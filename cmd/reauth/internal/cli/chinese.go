@@ -15,8 +15,9 @@ var chinese = map[string]string{
 	"This does not say whether it is about a token: paste more of it, with the status and the body.": "无法判断这是否与令牌有关：请粘贴更多内容，包括状态码和响应正文。",
 	" Else give the request id %s to the server's support.":                                          "如仍有问题，请把请求 ID %s 提供给服务器的技术支持。",
 	" Else give the request id %s to the gateway's owner.":                                           "如仍有问题，请把请求 ID %s 提供给网关的管理员。",
-	"--headers: %v":                  "--headers：%v",
-	"--lang is en or zh, and not %q": "--lang 应为 en 或 zh，而不是 %q",
+	"--status %d is no status of HTTP":                                                               "--status %d 不是 HTTP 状态码",
+	"--headers: %v":                                                                                  "--headers：%v",
+	"--lang is en or zh, and not %q":                                                                 "--lang 应为 en 或 zh，而不是 %q",
 
 	// check
 	" To do: %s.":                                             "处理办法：%s。",

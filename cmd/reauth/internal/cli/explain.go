@@ -61,6 +61,9 @@ said.`,
 					return &exitError{exitFailed, err}
 				}
 			}
+			if status != 0 && (status < 100 || status > 599) {
+				return usagef("--status %d is no status of HTTP", status)
+			}
 			found := paste.Find(text)
 			if headers != "" {
 				h, err := readHeaders(headers)
@@ -133,11 +136,13 @@ func explain(r *paste.Response, lang string) *explanation {
 		Status: r.Status, Reason: string(reason), Refreshable: reason.Refreshable(), Code: rej.Code, Message: rej.Message,
 		RequestID: rej.RequestID, Unread: rej.Unread, decided: reason != "",
 	}
-	for _, secret := range r.Secrets { // of cookies and queries
+	for _, secret := range r.Secrets {
 		if len(secret) >= 4 {
 			e.Message = strings.ReplaceAll(e.Message, secret, "[redacted]")
 			e.Code = strings.ReplaceAll(e.Code, secret, "[redacted]")
-			e.RequestID = strings.ReplaceAll(e.RequestID, secret, "[redacted]")
+			if strings.Contains(e.RequestID, secret) {
+				e.RequestID = "" // what is left of it finds nothing
+			}
 		}
 	}
 	if !e.decided && e.Status == 0 {

@@ -327,6 +327,9 @@ func TestExplainStatuses(t *testing.T) {
 		"":                                 exitUndecided,
 		"I have a problem with my printer": exitUndecided,
 		"Your session has expired":         exitHelps,
+		"requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://api.example.com/v1/models":                                                                            exitHelps,
+		"httpx.HTTPStatusError: Client error '401 Unauthorized' for url 'https://api.example.com/'\nFor more information check: https://developer.mozilla.org/en-US/docs/Web/HTTP/Status/401": exitHelps,
+		"<pre>{&#39;error&#39;: {&#39;message&#39;: &#39;The token has expired&#39;, &#39;code&#39;: 401}} status 401</pre>":                                                                  exitHelps,
 	} {
 		_, status := explained(t, text)
 		assert.Equal(t, want, status, text)
@@ -345,11 +348,16 @@ func TestExplainCompleteObject(t *testing.T) {
 func TestExplainPrintsNoSecret(t *testing.T) {
 	const secret = "opaque-Secret-0987654321"
 	for name, text := range map[string]string{
-		"curl":   "> GET /?key=" + secret + " HTTP/1.1\n> Authorization: Token " + secret + "\n> Cookie: sid=" + secret + "\n>\n< HTTP/1.1 401 Unauthorized\n< X-Request-Id: " + secret + "\n<\n{\"message\":\"unknown token " + secret + " or " + strings.ToUpper(secret) + "\"}",
-		"prose":  "Authorization: Bearer " + secret + "\nHTTP 401 {\"message\":\"unknown token " + secret + "\"}",
-		"HAR":    `{"log":{"entries":[{"request":{"headers":[{"name":"X-Api-Key","value":"` + secret + `"}],"queryString":[{"name":"key","value":"` + secret + `"}],"cookies":[{"name":"c","value":"` + secret + `"}]},"response":{"status":401,"content":{"text":"{\"message\":\"bad ` + secret + `\"}"}}}]}}`,
-		"a JWT":  "HTTP 401 {\"message\":\"bad eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0." + secret + "\"}",
-		"a link": "HTTP 401 {\"message\":\"see https://user:" + secret + "@example.com/?token=" + secret + "\"}",
+		"curl":      "> GET /?key=" + secret + " HTTP/1.1\n> Authorization: Token " + secret + "\n> Cookie: sid=" + secret + "\n>\n< HTTP/1.1 401 Unauthorized\n< X-Request-Id: " + secret + "\n<\n{\"message\":\"unknown token " + secret + " or " + strings.ToUpper(secret) + "\"}",
+		"prose":     "Authorization: Bearer " + secret + "\nHTTP 401 {\"message\":\"unknown token " + secret + "\"}",
+		"HAR":       `{"log":{"entries":[{"request":{"headers":[{"name":"X-Api-Key","value":"` + secret + `"}],"queryString":[{"name":"key","value":"` + secret + `"}],"cookies":[{"name":"c","value":"` + secret + `"}]},"response":{"status":401,"content":{"text":"{\"message\":\"bad ` + secret + `\"}"}}}]}}`,
+		"a query":   "> GET /v1?api_key=" + secret + " HTTP/1.1\n< HTTP/1.1 401 Unauthorized\n< X-Request-Id: " + secret + "\n<\n{\"message\":\"bad " + secret + "\"}",
+		"Go":        `POST "https://api.example.com/v1?key=` + secret + `": 401 Unauthorized {"error":{"message":"API key ` + secret + ` invalid"}}`,
+		"a log":     `{"level":50,"req":{"url":"/x?key=` + secret + `","headers":{"authorization":"Bearer ` + secret + `","cookie":"a=b; sid=` + secret + `"}},"err":{"message":"401 bad ` + secret + `"}}`,
+		"a session": "HTTP/1.1 401 Unauthorized\nSet-Cookie: session=" + secret + "; Path=/\n\n{\"message\":\"no session " + secret + "\"}",
+		"Node":      "AuthenticationError: 401 bad " + secret + "\n  headers: { 'set-cookie': [ '__cf_bm=" + secret + "; path=/' ] }\n",
+		"a JWT":     "HTTP 401 {\"message\":\"bad eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0." + secret + "\"}",
+		"a link":    "HTTP 401 {\"message\":\"see https://user:" + secret + "@example.com/?token=" + secret + "\"}",
 	} {
 		for _, args := range [][]string{{"explain"}, {"explain", "--json"}, {"explain", "--lang", "zh", "-v"}} {
 			out, errs, _ := run(t, text, args...)

@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"html"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -39,39 +41,68 @@ func (r *Response) HTTP() *http.Response {
 func Find(text []byte) []*Response {
 	s := clean(text)
 	if all := har(s); all != nil {
+		found := secrets(s)
+		for _, r := range all {
+			r.Secrets = append(r.Secrets, found...)
+		}
 		return all
 	}
 	r := wire(s)
 	if r == nil {
 		r = prose(s)
 	}
-	r.Secrets = append(r.Secrets, credentials(s)...)
+	r.Secrets = append(r.Secrets, secrets(s)...)
 	return []*Response{r}
 }
 
 var ansi = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)?")
 
-// credentialLine is a header that holds a secret, however the text shows it.
-var credentialLine = regexp.MustCompile(`(?i)\b(?:(?:proxy-)?authorization|(?:[a-z-]*-)?api-?key|[a-z-]*-token|(?:set-)?cookie)["']?[ \t]*[:=][ \t]*["']?(?:(?:bearer|basic|token|apikey)[ \t]+)?([^\s"',;]{8,})`)
+// What texts show of secrets: headers that hold one, cookies, and queries of URLs.
+var (
+	credentialLine = regexp.MustCompile(`(?i)\b(?:(?:proxy-)?authorization|(?:[a-z-]*-)?api-?key|[a-z-]*-token)["']?[ \t]*[:=][ \t]*["']?(?:(?:bearer|basic|token|apikey)[ \t]+)?([^\s"',;]{8,})`)
+	cookieLine     = regexp.MustCompile(`(?i)\bcookie["']?[ \t]*[:=][ \t\[]*["']?([^"'\n\]]+)`)
+	cookiePair     = regexp.MustCompile(`=([^;\s,]{4,})`)
+	queryValue     = regexp.MustCompile(`[?&][A-Za-z0-9_.\-\[\]%]+=([^&\s"'<>#\\)]{4,})`)
+)
 
-// maxCredentials is how many secrets of a text are looked for.
-const maxCredentials = 100
+// maxSecrets is how many secrets of a text are looked for.
+const maxSecrets = 200
 
-// credentials returns the secrets that a text shows in headers, also where its form does not
-// say that they are the request's. What has no digit is taken for a word.
-func credentials(s string) (all []string) {
-	for _, m := range credentialLine.FindAllStringSubmatch(s, 10*maxCredentials) {
-		if strings.ContainsAny(m[1], "0123456789") && len(all) < maxCredentials {
-			all = append(all, m[1])
+// secrets returns the secrets that a text shows, also where its form does not say that they
+// are the request's. What has no digit, and is short, is taken for a word.
+func secrets(s string) (all []string) {
+	note := func(value string) {
+		if (strings.ContainsAny(value, "0123456789") || len(value) >= 16) && len(all) < maxSecrets {
+			all = append(all, value)
+		}
+	}
+	for _, m := range credentialLine.FindAllStringSubmatch(s, 10*maxSecrets) {
+		note(m[1])
+	}
+	for _, m := range queryValue.FindAllStringSubmatch(s, 10*maxSecrets) {
+		note(m[1])
+		if plain, err := url.QueryUnescape(m[1]); err == nil && plain != m[1] {
+			note(plain)
+		}
+	}
+	for _, m := range cookieLine.FindAllStringSubmatch(s, 10*maxSecrets) {
+		for _, pair := range cookiePair.FindAllStringSubmatch(m[1], maxSecrets) {
+			note(pair[1])
 		}
 	}
 	return all
 }
 
+// clientPhrase is what clients say of a status: it is not the server's.
+var clientPhrase = regexp.MustCompile(`\b([45][0-9][0-9]) (?:Client|Server) Error: [A-Za-z ]* for url: \S*|\b(?:Client|Server) error '([45][0-9][0-9]) [A-Za-z ]*' for url '[^'\n]*'(?:\s*For more information check: \S*)?`)
+
 // clean returns the text without colours, carriage returns, and the quoting of mails.
 func clean(text []byte) string {
 	s := strings.ToValidUTF8(string(text[:min(len(text), MaxBytes)]), "\uFFFD")
 	s = strings.TrimPrefix(s, "\uFEFF")
+	if strings.Contains(s, "&#39;") || strings.Contains(s, "&quot;") || strings.Contains(s, "&#34;") { // of a page's source
+		s = html.UnescapeString(s)
+	}
 	if strings.Contains(s, "\x1b") {
 		s = ansi.ReplaceAllString(s, "")
 	}
@@ -267,6 +298,9 @@ func prose(s string) *Response {
 		}
 	}
 	r.Header.Del("Content-Encoding")
+	if r.Status != 0 {
+		s = clientPhrase.ReplaceAllString(s, "HTTP $1$2")
+	}
 	r.Body = []byte(s)
 	if o := object(s); o != nil {
 		r.Body = o
