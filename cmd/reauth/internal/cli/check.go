@@ -94,14 +94,13 @@ token, and 22 if the server was not reached.`,
 
 // checkedURL returns the URL to send to, which is one that may get the token.
 func checkedURL(address string, p *profile) (*url.URL, error) {
-	u, err := url.Parse(address)
-	switch {
-	case address == "":
+	if address == "" {
 		return nil, usagef("say which URL to check")
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return nil, usagef("%q is no URL of a server", address)
-	case u.Scheme != "https" && !isLoopback(u.Hostname()):
-		return nil, usagef("%s is not https: the token would be readable on its way", u.Redacted())
+	}
+	u, err := serverURL(address)
+	switch {
+	case err != nil:
+		return nil, &exitError{exitUsage, err}
 	case p != nil && !slices.Contains(p.allOrigins(), u.Scheme+"://"+u.Host):
 		return nil, usagef("profile %s is not for %s://%s: add it to its origins, if the token is for it", p.name, u.Scheme, u.Host)
 	}
@@ -129,12 +128,34 @@ func newCheckRequest(ctx context.Context, method string, u *url.URL, headers []s
 	}
 	for _, h := range headers {
 		name, value, ok := strings.Cut(h, ":")
-		if !ok {
+		if !ok || !isHeaderName(strings.TrimSpace(name)) || strings.ContainsAny(value, "\r\n\x00") {
 			return nil, usagef("-H %q is not 'Name: value'", h)
 		}
 		req.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
 	return req, nil
+}
+
+// isHeaderName reports whether a name is a token of RFC 9110 §5.6.2.
+func isHeaderName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
+}
+
+// mask removes tokens from what is printed: a server may show the one that it got.
+func (v *checked) mask(tokens ...string) {
+	fields := []*string{&v.URL, &v.Message, &v.Reason, &v.RequestID, &v.FirstRequestID}
+	for i := range v.Redirects {
+		fields = append(fields, &v.Redirects[i])
+	}
+	for _, f := range fields {
+		for _, t := range tokens {
+			if t != "" {
+				*f = strings.ReplaceAll(*f, t, "[redacted]")
+			}
+		}
+	}
 }
 
 // check sends the request, and says what that shows.
@@ -143,7 +164,7 @@ func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, 
 	if err != nil {
 		return nil, 0, tokenError(err, p)
 	}
-	v := &checked{URL: req.URL.Redacted(), Token: tok.Fingerprint(), Length: len(tok.AccessToken)}
+	v := &checked{URL: redacted(req.URL.String()), Token: tok.Fingerprint(), Length: len(tok.AccessToken)}
 	if e, ok := expiryOf(tok).(string); ok {
 		v.Expiry = e
 	}
@@ -151,16 +172,17 @@ func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, 
 	if p != nil {
 		rt.Header, rt.Scheme, rt.Origins = p.Header, p.Scheme, p.allOrigins()
 	}
-	c.progress("sending %s %s with the token %s …", req.Method, req.URL.Redacted(), v.Token)
+	c.progress("sending %s %s with the token %s …", req.Method, v.URL, v.Token)
 	client := &http.Client{Transport: rt, CheckRedirect: func(next *http.Request, _ []*http.Request) error {
-		if v.Redirects = append(v.Redirects, next.URL.Redacted()); len(v.Redirects) == 10 {
+		if v.Redirects = append(v.Redirects, redacted(next.URL.String())); len(v.Redirects) == 10 {
 			return sayf("stopped after 10 redirects")
 		}
 		return nil
 	}}
 	began := time.Now()
 	resp, err := client.Do(req)
-	v.Took = time.Since(began).Round(time.Millisecond).String()
+	came := time.Now()
+	v.Took = came.Sub(began).Round(time.Millisecond).String()
 	if err != nil {
 		var refresh *reauth.RefreshError
 		if errors.As(err, &refresh) {
@@ -172,7 +194,7 @@ func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, 
 	_ = resp.Body.Close()
 	v.Status, v.RequestID = resp.StatusCode, reauth.RequestID(resp)
 	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		if skew := time.Since(at); skew.Abs() > 5*time.Second {
+		if skew := came.Sub(at); skew.Abs() > 5*time.Second {
 			v.ClockSkew = skew.Round(time.Second).String()
 		}
 	}
@@ -190,6 +212,8 @@ func (c *command) check(req *http.Request, cred *reauth.Credential, p *profile, 
 		anonymous = probeStatus(req)
 	}
 	v.Reason, v.Message = string(rej.Reason), rej.Message
+	current, _ := cred.Current()
+	v.mask(tok.AccessToken, current.AccessToken)
 	return v, v.judge(o, rej, anonymous, c.language(body)), nil
 }
 
@@ -220,7 +244,7 @@ func (v *checked) judge(o reauth.Outcome, rej reauth.Rejection, anonymous int, l
 		}
 	}
 	switch {
-	case v.Status < 400 && anonymous > 0 && anonymous < 400:
+	case v.Status < 400 && anonymous/100 == 2:
 		return verdict("proves nothing", exitUndecided)
 	case v.Status < 400 && o.Recovered():
 		return verdict("cured", exitGood)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/BurntSushi/toml"
 	"golang.org/x/oauth2"
@@ -82,8 +84,15 @@ func (c *command) loadConfig() (*config, string, error) {
 	if err != nil {
 		return nil, name, &exitError{exitUsage, err}
 	}
-	if writableByOthers(info) {
-		return nil, name, usagef("%s may be written by others (mode %04o), who could have programs run: chmod go-w it, or use another with --config", name, info.Mode().Perm())
+	dir, err := os.Stat(filepath.Dir(name))
+	if err != nil {
+		return nil, name, &exitError{exitUsage, err}
+	}
+	switch {
+	case writableByOthers(info):
+		return nil, name, usagef("%s may be written by others, who could have programs run (mode %04o): give it to yourself and chmod go-w it, or use another with --config", name, info.Mode().Perm())
+	case writableByOthers(dir):
+		return nil, name, usagef("%s may be replaced by others, who could have programs run: its directory has mode %04o", name, dir.Mode().Perm())
 	}
 	var conf config
 	meta, err := toml.DecodeFile(name, &conf)
@@ -140,12 +149,10 @@ func (p *profile) check(file string) error {
 	case p.Source != "" && p.OAuth != nil:
 		return usagef("%s: profile %s has both a source and an oauth section: remove one", file, p.name)
 	}
-	u, err := url.Parse(p.URL)
-	if err != nil || u.Host == "" {
-		return usagef("%s: profile %s: url %q is no URL", file, p.name, p.URL)
-	}
-	if u.Scheme != "https" && !isLoopback(u.Hostname()) {
-		return usagef("%s: profile %s: url is %s: a token is sent over https only, except to this machine", file, p.name, u.Scheme)
+	for _, address := range append([]string{p.URL}, p.Origins...) {
+		if _, err := serverURL(address); err != nil {
+			return usagef("%s: profile %s: %v", file, p.name, err)
+		}
 	}
 	if p.OAuth != nil && !slices.Contains(grants, p.OAuth.Grant) {
 		return usagef("%s: profile %s: grant is %q: it is one of %s", file, p.name, p.OAuth.Grant, strings.Join(grants, ", "))
@@ -194,25 +201,52 @@ func (c *command) credential(ctx context.Context, f sourceFlags) (*reauth.Creden
 		cred.Refresher, err = sourceOf(p.Source)
 		return cred, p, err
 	}
-	issuer, err := p.issuer(ctx)
-	if err != nil {
+	if err := p.checkIssuer(); err != nil {
 		return nil, nil, err
 	}
-	if p.OAuth.Grant == "client_credentials" {
-		cred.Refresher = issuer.ClientCredentials()
-		return cred, p, nil
+	cred.Refresher = p.lazyIssuer()
+	if p.OAuth.Grant != "client_credentials" {
+		cred.Store, err = p.loginStore(f.store)
 	}
-	cred.Refresher = issuer
-	cred.Store, err = p.loginStore(f.store)
 	return cred, p, err
+}
+
+// lazyIssuer returns the Refresher of the profile, which asks the authorization server for
+// its endpoints with the first refresh: what needs none works while the server is down.
+func (p *profile) lazyIssuer() reauth.Refresher {
+	var mu sync.Mutex
+	var known reauth.Refresher
+	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
+		mu.Lock()
+		defer mu.Unlock() // refreshes of a Credential come one after the other
+		if known == nil {
+			issuer, err := p.issuer(ctx)
+			if err != nil {
+				return reauth.Token{}, err
+			}
+			known = issuer
+			if p.OAuth.Grant == "client_credentials" {
+				known = issuer.ClientCredentials()
+			}
+		}
+		return known.Refresh(ctx, stale)
+	})
+}
+
+// checkIssuer reports what is missing from the profile's oauth section.
+func (p *profile) checkIssuer() error {
+	switch {
+	case p.OAuth.ClientID == "":
+		return usagef("profile %s has no oauth.client_id", p.name)
+	case p.OAuth.Issuer == "" && p.OAuth.TokenURL == "":
+		return usagef("profile %s has neither oauth.issuer nor oauth.token_endpoint", p.name)
+	}
+	return nil
 }
 
 // issuer returns the profile's client of its authorization server.
 func (p *profile) issuer(ctx context.Context) (*refresher.OAuth2, error) {
 	o := p.OAuth
-	if o.ClientID == "" {
-		return nil, usagef("profile %s has no oauth.client_id", p.name)
-	}
 	issuer := &refresher.OAuth2{Config: oauth2.Config{ClientID: o.ClientID, Scopes: o.Scopes,
 		Endpoint: oauth2.Endpoint{AuthURL: o.AuthURL, TokenURL: o.TokenURL, DeviceAuthURL: o.DeviceURL}}}
 	if o.Secret != "" {
@@ -231,9 +265,6 @@ func (p *profile) issuer(ctx context.Context) (*refresher.OAuth2, error) {
 			issuer.Params = url.Values{}
 		}
 		issuer.Params.Set(k, v)
-	}
-	if o.Issuer == "" && o.TokenURL == "" {
-		return nil, usagef("profile %s has neither oauth.issuer nor oauth.token_endpoint", p.name)
 	}
 	if o.Issuer != "" {
 		if err := issuer.Discover(ctx, o.Issuer); err != nil {
@@ -298,6 +329,39 @@ func (c *command) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(c.Err, &slog.HandlerOptions{Level: level}))
 }
 
+// isLoopback reports whether a host is this machine, and no name that leads there by DNS.
 func isLoopback(host string) bool {
-	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+// serverURL reads the URL of a server that gets a token.
+func serverURL(address string) (*url.URL, error) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		text := sayf("%q is no URL of a server", redacted(address))
+		if scheme, _, ok := strings.Cut(address, "://"); ok {
+			if best := closest(scheme, []string{"https", "http"}); best != "" && best != scheme {
+				return nil, sayf("%v: did you mean %s?", text, best+"://")
+			}
+		}
+		return nil, text
+	case u.User != nil:
+		return nil, sayf("%s has a password in it: the token is the credential", u.Redacted())
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, sayf("%s is http: a token is sent over https only, except to this machine", redacted(address))
+	}
+	return u, nil
+}
+
+// redacted returns a URL without what may be secret in it.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "the URL"
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = "…"
+	}
+	return u.Redacted()
 }

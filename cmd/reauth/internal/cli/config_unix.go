@@ -2,7 +2,17 @@
 
 package cli
 
-import "io/fs"
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
 
-// writableByOthers reports whether others than its owner may write a file.
-func writableByOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o022 != 0 }
+// writableByOthers reports whether others than this user and root may write a file, or
+// replace what is in a directory.
+func writableByOthers(info fs.FileInfo) bool {
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 && int(sys.Uid) != os.Getuid() {
+		return true
+	}
+	return info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0
+}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -64,13 +66,33 @@ The exit status is the command's; 125 if reauth fails, 126 if the command cannot
 	return cmd
 }
 
+// childBase is the environment of the child, before what is added: without the variable that
+// has the token, and with this machine past any proxy.
+func (c *command) childBase(x *proxy) (env []string) {
+	here := []string{"127.0.0.1", "localhost", "::1"}
+	none := map[string]string{"NO_PROXY": "", "no_proxy": ""}
+	for _, e := range os.Environ() {
+		name, value, _ := strings.Cut(e, "=")
+		if _, ok := none[name]; ok {
+			none[name] = value
+		} else if name != x.tokenVariable {
+			env = append(env, e)
+		}
+	}
+	for name, value := range none {
+		hosts := slices.DeleteFunc(append(strings.Split(value, ","), here...), func(h string) bool { return h == "" })
+		env = append(env, name+"="+strings.Join(hosts, ","))
+	}
+	return env
+}
+
 // runChild runs the command, and returns its exit status.
 func (c *command) runChild(x *proxy, args, env []string) error {
 	child := exec.Command(args[0], args[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = c.In, c.Out, c.Err
 	root := strings.TrimSuffix(x.url(), strings.TrimSuffix(x.target.Path, "/"))
 	fill := strings.NewReplacer("{url}", x.url(), "{key}", x.key, "{root}", root)
-	child.Env = os.Environ()
+	child.Env = c.childBase(x)
 	for _, e := range append(append([]string{}, childEnv...), env...) {
 		if !strings.Contains(e, "=") {
 			return usagef("--env %q is not NAME=TEMPLATE", e)
@@ -78,8 +100,11 @@ func (c *command) runChild(x *proxy, args, env []string) error {
 		child.Env = append(child.Env, fill.Replace(e))
 	}
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
+	runtime.LockOSThread() // the child ends with the thread that started it
+	defer runtime.UnlockOSThread()
+	endWithParent(child)
 	if err := child.Start(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 			return failf(exitNotFound, "%s was not found", args[0])

@@ -12,8 +12,11 @@ import (
 // gitCredential is one call of a credential helper (gitcredentials(7)): git asks for a
 // password, or says that the last one was refused.
 func (c *command) gitCredential(ctx context.Context, f sourceFlags, args []string) error {
-	if len(args) != 1 || !slices.Contains([]string{"get", "store", "erase"}, args[0]) {
+	if len(args) != 1 {
 		return usagef("-o git needs the argument get, store or erase, which git adds")
+	}
+	if !slices.Contains([]string{"get", "store", "erase"}, args[0]) {
+		return nil // gitcredentials(7) asks for that
 	}
 	asked := map[string]string{}
 	lines := bufio.NewScanner(c.In)
@@ -35,7 +38,10 @@ func (c *command) gitCredential(ctx context.Context, f sourceFlags, args []strin
 	if origin := asked["protocol"] + "://" + asked["host"]; !slices.Contains(p.allOrigins(), origin) {
 		return nil // another helper's
 	}
-	tok, err := tokenOf(ctx, cred, args[0] == "erase")
+	tok, err := tokenOf(ctx, cred, false)
+	if err == nil && args[0] == "erase" && (asked["password"] == "" || asked["password"] == tok.AccessToken) {
+		tok, err = tokenOf(ctx, cred, true) // unless another has renewed it since
+	}
 	if err != nil {
 		return tokenError(err, p)
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/zalando/go-keyring"
 
@@ -20,6 +21,8 @@ import (
 // keyringService is the name under which keys are in the keyring.
 const keyringService = "reauth"
 
+const sealedSuffix = ".sealed"
+
 // loginFile returns where the login of the profile is kept: in a sealed file if there is
 // one, whose key is in the keyring.
 func (p *profile) loginFile() (path string, sealed bool, err error) {
@@ -27,8 +30,8 @@ func (p *profile) loginFile() (path string, sealed bool, err error) {
 	if err != nil {
 		return "", false, &exitError{exitUsage, err}
 	}
-	if _, err := os.Stat(path + ".sealed"); err == nil {
-		return path + ".sealed", true, nil
+	if _, err := os.Stat(path + sealedSuffix); err == nil {
+		return path + sealedSuffix, true, nil
 	}
 	return path, false, nil
 }
@@ -37,25 +40,37 @@ func (p *profile) loginFile() (path string, sealed bool, err error) {
 // login that is to be kept there from now on, and "" for what there is.
 func (p *profile) loginStore(kind string) (reauth.Store, error) {
 	path, sealed, err := p.loginFile()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case kind == "keyring" && !sealed:
-		path += ".sealed"
-	case kind == "file" && sealed:
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, &exitError{exitFailed, err}
-		}
-		path, _, _ = p.loginFile()
-		return file.Open(path), nil
-	case !sealed:
-		return file.Open(path), nil
+	}
+	plain := strings.TrimSuffix(path, sealedSuffix)
+	if kind == "file" || kind == "" && !sealed {
+		return file.Open(plain), nil
 	}
 	key, err := p.sealingKey(kind == "keyring" && !sealed)
 	if err != nil {
 		return nil, err
 	}
-	return store.Sealed(file.Open(path), p.name, key), nil
+	return store.Sealed(file.Open(plain+sealedSuffix), p.name, key), nil
+}
+
+// removeOther removes what an earlier login has left where the new one is not kept.
+func (p *profile) removeOther(kind string) error {
+	if kind == "" {
+		return nil
+	}
+	path, _, err := p.loginFile()
+	if err != nil {
+		return err
+	}
+	other := strings.TrimSuffix(path, sealedSuffix)
+	if kind == "file" {
+		other += sealedSuffix
+	}
+	if err := os.Remove(other); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // sealingKey returns the key in the keyring, a new one if create.

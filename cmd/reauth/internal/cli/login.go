@@ -68,6 +68,9 @@ func (c *command) loginCommand() *cobra.Command {
 			if err := cred.Set(ctx, tok); err != nil {
 				return &exitError{exitFailed, err}
 			}
+			if err := p.removeOther(keep); err != nil {
+				return &exitError{exitFailed, err}
+			}
 			path, _, _ := p.loginFile()
 			return c.print(map[string]any{"profile": p.name, "file": path, "expiry": expiryOf(tok)},
 				c.say("Logged in. The login is kept in %s, for all that use the profile %s.", path, p.name)+"\n")
@@ -108,13 +111,16 @@ func (c *command) logoutCommand() *cobra.Command {
 				return usagef("profile %s has no login: its token is from %s", p.name, cmp.Or(p.Source, "client_credentials"))
 			}
 			held := &reauth.Credential{Store: cred.Store, Logger: c.logger()} // what is there, without a refresh
-			tok, err := held.Token(ctx)
+			_, _ = held.Token(ctx)                                            // an expired one has a refresh token to revoke as well
+			tok, _ := held.Current()
 			revoked := false
-			if err == nil {
-				issuer, err := p.issuer(ctx)
+			if tok.AccessToken != "" || tok.RefreshToken != "" {
+				within, cancel := context.WithTimeout(ctx, 10*time.Second)
+				issuer, err := p.issuer(within)
 				if err == nil {
-					err = issuer.Revoke(ctx, tok)
+					err = issuer.Revoke(within, tok)
 				}
+				cancel()
 				if revoked = err == nil; err != nil {
 					c.warn("the login ends here, and may live on at the server: %v", err)
 				}

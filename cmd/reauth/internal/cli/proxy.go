@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net"
@@ -15,10 +16,13 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,7 +34,7 @@ import (
 type proxyFlags struct {
 	sourceFlags
 	to, listen string
-	replay     int64
+	replay     byteSize
 	key        bool // clients need the key
 	anyUser    bool // of any user
 
@@ -46,8 +50,36 @@ func (f *proxyFlags) add(c *command, cmd *cobra.Command) {
 	c.addSource(cmd, &f.sourceFlags)
 	cmd.Flags().StringVar(&f.to, "to", "", "URL of the server that requests go to (else the profile's)")
 	cmd.Flags().StringVar(&f.listen, "listen", "", "where to listen: 127.0.0.1:0, or unix:PATH")
-	cmd.Flags().Int64Var(&f.replay, "replay", 16<<20, "bytes of a request's body that are kept to send it again")
+	f.replay = 16 << 20
+	cmd.Flags().Var(&f.replay, "replay", "how much of a request's body is kept to send it again, such as 64KiB or 16MiB")
 }
+
+// A byteSize is a number of bytes, as a flag.
+type byteSize int64
+
+var byteUnits = map[string]int64{"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+// Set implements pflag.Value.
+func (b *byteSize) Set(s string) error {
+	digits := strings.TrimRight(s, "KMGIBkmgib")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	unit, ok := byteUnits[strings.ToUpper(s[len(digits):])]
+	if err != nil || !ok || n < 0 || n > 1<<40/unit {
+		return errors.New("it is a number of bytes, or one with KiB, MiB or GiB")
+	}
+	*b = byteSize(n * unit)
+	return nil
+}
+
+func (b *byteSize) String() string {
+	if n := int64(*b); n >= 1<<20 && n%(1<<20) == 0 {
+		return fmt.Sprintf("%dMiB", n>>20)
+	}
+	return strconv.FormatInt(int64(*b), 10)
+}
+
+// Type implements pflag.Value.
+func (b *byteSize) Type() string { return "size" }
 
 // addSource adds the flags that say where the token comes from.
 func (c *command) addSource(cmd *cobra.Command, f *sourceFlags) {
@@ -70,6 +102,8 @@ type proxy struct {
 	say      func(format string, args ...any) string
 	lang     string
 
+	tokenVariable string // of the environment, if the token is from there
+
 	bodyTimeout time.Duration
 }
 
@@ -81,23 +115,27 @@ func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
 		return nil, err
 	}
 	to, listen := f.to, f.listen
-	rt := &reauth.Transport{Credential: cred, Override: true, MaxReplayBytes: f.replay, Logger: c.logger(), Base: proxyBase(cmp.Or(f.headerTimeout, headerTimeout))}
+	rt := &reauth.Transport{Credential: cred, Override: true, MaxReplayBytes: int64(f.replay), Logger: c.logger(), Base: proxyBase(cmp.Or(f.headerTimeout, headerTimeout))}
 	if p != nil {
 		rt.Header, rt.Scheme, rt.Origins = p.Header, p.Scheme, p.allOrigins()
 		to, listen = cmp.Or(to, p.URL), cmp.Or(listen, os.ExpandEnv(p.Proxy.Listen))
 	}
-	target, err := url.Parse(to)
-	if err != nil || target.Host == "" {
-		return nil, usagef("--to %q is no URL of a server", to)
-	}
-	if target.Scheme != "https" && !isLoopback(target.Hostname()) {
-		return nil, usagef("--to is %s: a token is sent over https only, except to this machine", target.Scheme)
+	target, err := serverURL(to)
+	if err != nil {
+		return nil, usagef("--to: %v", err)
 	}
 	if origin := target.Scheme + "://" + target.Host; p == nil {
 		rt.Origins = []string{origin}
 	}
 	x := &proxy{target: target, cred: cred, log: c.logger(), metrics: newProxyMetrics(), verbose: c.verbose, say: c.say, lang: c.language(nil),
 		bodyTimeout: cmp.Or(f.bodyTimeout, bodyTimeout)}
+	source := f.source
+	if p != nil {
+		source = p.Source
+	}
+	if name, ok := strings.CutPrefix(source, "env:"); ok {
+		x.tokenVariable = name
+	}
 	rt.OnOutcome, cred.OnRefresh = x.metrics.outcome, x.metrics.refresh
 	if f.key {
 		x.key = rand.Text()
@@ -124,7 +162,8 @@ func (c *command) newProxy(ctx context.Context, f proxyFlags) (*proxy, error) {
 	}
 	x.server = &http.Server{
 		Handler: x.guard(reverse), ConnContext: x.connContext, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 256 << 10,
-		ErrorLog: slog.NewLogLogger(x.log.Handler(), slog.LevelDebug), // of clients that went
+		DisableGeneralOptionsHandler: true,                                                // it would answer anybody
+		ErrorLog:                     slog.NewLogLogger(x.log.Handler(), slog.LevelDebug), // of clients that went
 	}
 	return x, nil
 }
@@ -153,7 +192,12 @@ func listenOn(address string) (net.Listener, error) {
 			_ = conn.Close()
 			return nil, usagef("--listen: another process listens on %s", path)
 		}
-		_ = os.Remove(path) // of one that was killed
+		if info, err := os.Lstat(path); err == nil {
+			if info.Mode().Type() != fs.ModeSocket {
+				return nil, usagef("--listen: %s is there, and is no socket", path)
+			}
+			_ = os.Remove(path) // of a process that was killed
+		}
 		l, err := net.Listen("unix", path)
 		if err != nil {
 			return nil, usagef("--listen: %v", err)
@@ -193,6 +237,8 @@ var keyHeaders = []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-K
 // key.
 func (x *proxy) guard(next http.Handler) http.Handler {
 	refuse := func(w http.ResponseWriter, status int, why string) {
+		x.log.Warn("refused", slog.Int("status", status), slog.String("why", why))
+		w.Header().Set("Connection", "close")
 		x.answer(w, status, x.say(why))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -316,14 +362,21 @@ func (x *proxy) rewrite(r *httputil.ProxyRequest) {
 	path := strings.TrimSuffix(base.Path, "/")
 	r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = base.Scheme, base.Host, ""
 	if rest, ok := strings.CutPrefix(r.Out.URL.Path, path); !ok || rest != "" && rest[0] != '/' {
-		r.Out.URL.Path, r.Out.URL.RawPath = path+r.Out.URL.Path, ""
+		if r.Out.URL.RawPath != "" {
+			r.Out.URL.RawPath = strings.TrimSuffix(base.EscapedPath(), "/") + r.Out.URL.RawPath
+		}
+		r.Out.URL.Path = path + r.Out.URL.Path
 	}
-	accept := ""
-	if strings.Contains(r.In.Header.Get("Accept-Encoding"), "gzip") {
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // as it is, also what Go cannot read
+	accept := "identity"
+	if acceptsGzip.MatchString(strings.Join(r.In.Header["Accept-Encoding"], ",")) {
 		accept = "gzip"
 	}
-	r.Out.Header["Accept-Encoding"] = []string{cmp.Or(accept, "identity")} // a 401 in brotli could not be read
+	r.Out.Header["Accept-Encoding"] = []string{accept} // a 401 in brotli could not be read
 }
+
+// acceptsGzip matches an Accept-Encoding that has gzip with a weight that is not zero.
+var acceptsGzip = regexp.MustCompile(`(?i)(^|,)\s*gzip\s*(,|$|;\s*q=(1|0\.0*[1-9]))`)
 
 // modify makes the client's response of the upstream's.
 func (x *proxy) modify(resp *http.Response) error {
@@ -350,10 +403,12 @@ func (x *proxy) modify(resp *http.Response) error {
 // relocate rewrites a Location of the upstream's origin.
 func (x *proxy) relocate(resp *http.Response) {
 	to, err := resp.Location()
-	if err != nil || to.Scheme != x.target.Scheme || to.Host != x.target.Host || x.listener.Addr().Network() == "unix" {
+	if err != nil || to.Scheme != x.target.Scheme || to.Host != x.target.Host {
 		return
 	}
-	to.Scheme, to.Host = "http", x.listener.Addr().String()
+	if to.Scheme, to.Host = "http", x.listener.Addr().String(); x.listener.Addr().Network() == "unix" {
+		to.Host = "localhost"
+	}
 	resp.Header.Set("Location", to.String())
 }
 
@@ -393,8 +448,11 @@ func (x *proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		if errors.As(body, &slow) && slow.Timeout() {
 			status, text = http.StatusRequestTimeout, x.say("the body of the request stopped for %v", x.bodyTimeout)
 		}
-	case r.Context().Err() != nil:
-		return // the client has gone
+	case r.Context().Err() != nil: // the client has gone, or sends no more
+		x.log.Debug("the client has gone", slog.String("method", r.Method), slog.String("path", r.URL.Path))
+		w.Header().Set("Connection", "close")
+		x.answer(w, http.StatusBadRequest, x.say("the client closed the connection before the answer"))
+		return
 	case errors.As(err, &refresh) && refresh.Permanent(), errors.Is(err, reauth.ErrLoggedOut):
 		status, text = http.StatusServiceUnavailable, said(err, exitLogin, x.lang)
 		w.Header().Set("X-Should-Retry", "false")
@@ -497,10 +555,14 @@ Linux a port needs one.`,
 				if f == nil {
 					return usagef("--ready-fd %d is no open file", readyFD)
 				}
-				_, _ = fmt.Fprintln(f, x.url())
-				_ = f.Close()
+				_, err := fmt.Fprintln(f, x.url())
+				if err = errors.Join(err, f.Close()); err != nil {
+					return usagef("--ready-fd: %v", err)
+				}
 			}
-			return x.serve(cmd.Context())
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return x.serve(ctx)
 		},
 	}
 	f.add(c, cmd)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"encoding/base64"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +64,9 @@ With -o git it is a credential helper of git, which adds the argument:
 				return err
 			}
 			tok, err := tokenOf(cmd.Context(), cred, renew)
+			if err == nil && !renew && !inspect && !tok.Expiry.IsZero() && time.Until(tok.Expiry) < o.minValid {
+				tok, err = tokenOf(cmd.Context(), cred, true)
+			}
 			if err != nil {
 				return tokenError(err, p)
 			}
@@ -69,7 +74,10 @@ With -o git it is a credential helper of git, which adds the argument:
 			if inspect {
 				return c.inspect(cmd.Context(), tok.AccessToken, o)
 			}
-			return c.printToken(tok, output)
+			if c.json && output == "plain" {
+				output = "json"
+			}
+			return c.printToken(tok, output, p)
 		},
 	}
 	c.addSource(cmd, &f)
@@ -107,16 +115,17 @@ func tokenError(err error, p *profile) error {
 		return &exitError{exitLogin, said}
 	case refresh != nil && refresh.Permanent():
 		return &exitError{exitUsage, said}
-	case refresh != nil:
+	case refresh != nil, errors.Is(err, context.DeadlineExceeded):
 		return &exitError{exitLater, said}
 	}
 	return &exitError{exitFailed, err}
 }
 
 // printToken prints a token, and warns if that is a terminal.
-func (c *command) printToken(tok reauth.Token, output string) error {
+func (c *command) printToken(tok reauth.Token, output string, p *profile) error {
 	if f, ok := c.Out.(*os.File); ok && !c.quiet {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		null, _ := os.Stat(os.DevNull)
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 && !os.SameFile(info, null) {
 			c.warn("the token is on the screen: who sees it can use it")
 		}
 	}
@@ -125,7 +134,14 @@ func (c *command) printToken(tok reauth.Token, output string) error {
 	case "plain":
 		text = tok.AccessToken + "\n"
 	case "header":
-		text = "Authorization: Bearer " + tok.AccessToken + "\n"
+		name, scheme := "Authorization", ""
+		if p != nil {
+			name, scheme = cmp.Or(p.Header, name), p.Scheme
+		}
+		if scheme == "" && name == "Authorization" {
+			scheme = "Bearer"
+		}
+		text = name + ": " + strings.TrimSpace(scheme+" "+tok.AccessToken) + "\n"
 	case "json", "kubernetes":
 		var v any = map[string]any{"access_token": tok.AccessToken, "expiry": expiryOf(tok)}
 		if output == "kubernetes" {
@@ -222,13 +238,13 @@ func formOf(raw string) *inspection {
 	switch {
 	case strings.TrimSpace(t) == "":
 		in.problem("it is empty")
-	case t == reauth.Placeholder || strings.Contains(lower, "your") && strings.Contains(lower, "key"), strings.HasPrefix(t, "<") && strings.HasSuffix(t, ">"), strings.HasPrefix(t, "${"), strings.Trim(lower, "x*.") == "", strings.HasPrefix(lower, "sk-xxx"):
+	case t == reauth.Placeholder, placeholder.MatchString(strings.Trim(t, `"'`)):
 		in.problem("it is a placeholder, and no token")
 	}
 	if t != strings.TrimSpace(t) {
 		in.problem("it begins or ends with a blank")
 	}
-	if len(t) > 1 && (t[0] == '"' || t[0] == '\'') && t[len(t)-1] == t[0] {
+	if quote := strings.Trim(t, " "); len(quote) > 1 && strings.ContainsAny(quote[:1]+quote[len(quote)-1:], `"'`) || strings.ContainsAny(t, "“”‘’") {
 		in.problem("it is in quotes")
 	}
 	if strings.HasPrefix(lower, "bearer ") {
@@ -237,10 +253,25 @@ func formOf(raw string) *inspection {
 	if strings.ContainsAny(strings.TrimSpace(t), " \t\n") && !strings.HasPrefix(lower, "bearer ") {
 		in.problem("it has a blank in it")
 	}
-	if parts := strings.Split(strings.TrimSpace(t), "."); len(parts) == 3 && strings.HasPrefix(parts[0], "eyJ") {
+	if isJWT(strings.TrimSpace(t)) {
 		in.Kind = "jwt"
 	}
 	return in
+}
+
+// placeholder matches what stands in examples for a token.
+var placeholder = regexp.MustCompile(`(?i)^(.*\byour[-_ ]?.*|.*\b(my|api|the|some)[-_](api[-_])?(key|token)\b.*|<.*>|\$.*|%.*%|\{\{.*|[x*.•]+|(sk|pk|ghp)[-_][x*.•]*|sk-xxx.*|.*(change|replace)[-_ ]?me.*|todo|null|nil|none|undefined|token|secret|test|placeholder)$`)
+
+// isJWT reports whether a token has the parts of a JWT, of which the first is a header. One
+// without a signature is one too.
+func isJWT(token string) bool {
+	parts := strings.Split(token, ".")
+	if len(parts) != 2 && len(parts) != 3 {
+		return false
+	}
+	b, err := base64.RawURLEncoding.DecodeString(parts[0])
+	var header map[string]json.RawMessage
+	return err == nil && json.Unmarshal(b, &header) == nil && header["alg"] != nil || strings.HasPrefix(parts[0], "eyJ")
 }
 
 // claims are those that are looked at.
@@ -249,6 +280,22 @@ type claims struct {
 	Audience  audience     `json:"aud"`
 	Expiry    *json.Number `json:"exp"`
 	NotBefore *json.Number `json:"nbf"`
+}
+
+// read reads them by their exact names: encoding/json would take EXP for exp.
+func (c *claims) read(payload []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &all); err != nil {
+		return err
+	}
+	for name, to := range map[string]any{"iss": &c.Issuer, "aud": &c.Audience, "exp": &c.Expiry, "nbf": &c.NotBefore} {
+		if raw, ok := all[name]; ok {
+			if err := json.Unmarshal(raw, to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // An audience is one, or several (RFC 7519 §4.1.3).
@@ -287,7 +334,7 @@ func (in *inspection) read(ctx context.Context, token string, o inspectFlags) er
 	payload, bodyErr := base64.RawURLEncoding.DecodeString(parts[1])
 	var cl claims
 	if bodyErr == nil {
-		bodyErr = json.Unmarshal(payload, &cl)
+		bodyErr = cl.read(payload)
 	}
 	if err != nil || bodyErr != nil {
 		in.problem("it looks like a JWT, and is damaged")
@@ -330,6 +377,9 @@ func (in *inspection) read(ctx context.Context, token string, o inspectFlags) er
 		return err
 	}
 	got, err := keys.VerifySignature(ctx, token)
+	if err != nil && strings.Contains(err.Error(), "fetching keys") { // go-oidc has no type for it
+		return &exitError{exitUnreachable, err}
+	}
 	if err != nil || string(got) != string(payload) {
 		in.problem("its signature does not verify with these keys")
 		return nil
