@@ -26,7 +26,7 @@ const (
 	AdviceCheckSignature   Advice = "check_signature"   // the request's own signature or this machine's clock is wrong
 	AdviceSendCSRFToken    Advice = "send_csrf_token"   // the server asks for an anti-forgery token
 	AdviceTopUp            Advice = "top_up"            // the balance or quota is used up
-	AdviceAskOwner         Advice = "ask_owner"         // the owner of the server has to admit the account, the key or the address
+	AdviceAskOwner         Advice = "ask_owner"         // the owner of the server must admit the account, the key or the address
 	AdviceTellGateway      Advice = "tell_gateway"      // the gateway's own key was rejected
 	AdviceReadMessage      Advice = "read_message"      // the response is not about the token
 	AdviceRemoveCredential Advice = "remove_credential" // something else sets the credential of the request

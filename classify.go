@@ -30,7 +30,7 @@ const (
 // returned to the caller as it is.
 const (
 	ReasonInsufficientScope Reason = "insufficient_scope" // ask for the scope at the next login
-	ReasonStepUp            Reason = "step_up"            // the user has to authenticate again (RFC 9470)
+	ReasonStepUp            Reason = "step_up"            // the user must authenticate again (RFC 9470)
 	ReasonDPoPNonce         Reason = "dpop_nonce"         // the server asks for a proof of possession with its nonce (RFC 9449)
 	ReasonOtherScheme       Reason = "other_scheme"       // the server asks for another authentication scheme
 	ReasonAudience          Reason = "audience"           // the token has another audience or issuer: configure the issuer

@@ -79,10 +79,10 @@ type Credential struct {
 	// context.Background is used.
 	BaseContext func() context.Context
 
-	// Logger specifies an optional logger. The level is Warn if a refresh fails, if the
-	// budget of RefreshEvery is used up, if a new token has already expired, or if the
-	// Store fails to keep the record. It is Error if OnRefresh panics, and Debug for
-	// all other refreshes. If nil, slog.Default is used.
+	// Logger specifies an optional logger. The level is Warn if a refresh fails, or if
+	// the budget of RefreshEvery is used up. It is also Warn if a new token has already
+	// expired, or if the Store fails to keep the record. It is Error if OnRefresh
+	// panics, and Debug for all other refreshes. If nil, slog.Default is used.
 	Logger *slog.Logger
 
 	// OnRefresh, if not nil, is called after each refresh, before the requests that
@@ -146,8 +146,9 @@ func (c *Credential) Token(ctx context.Context) (Token, error) {
 //
 // A Transport does the same after a rejection, for the origin of the request. All
 // callers of Refresh count as one origin that accepts no token, so that frequent calls
-// are limited. The errors are those of Token. A *RefreshError has RetryAt unless it is
-// permanent. ErrLoggedOut is also returned if stale.Token is from before Clear.
+// are limited: see Limits in the package documentation. The errors are those of Token.
+// A *RefreshError has RetryAt unless it is permanent. ErrLoggedOut is also returned if
+// stale.Token is from before Clear.
 func (c *Credential) Refresh(ctx context.Context, stale Stale) (Token, error) {
 	why := rejection{Rejection: stale.Rejection, rejected: tokenStateOf(stale.Token, time.Time{}), written: stale.Rejection.Challenges}
 	if why.Reason == "" {

@@ -27,12 +27,12 @@
 //
 // # Limits
 //
-// A server may reject every token, or learn of a new token late. For an origin that has
-// not accepted the current token, a Credential makes no further refresh until the token
-// is 5 seconds old, then 10, 20, 40 and 60 seconds. All refreshes that rejections cause
-// are limited by Credential.RefreshEvery. The token that a refresh replaced is kept
-// until it expires: for an origin that accepted it, and does not know the new token
-// yet, the retry carries the old token.
+// A server may reject every token, or learn of a new token late. If an origin has not
+// accepted the current token, a Credential does not refresh for it until the token is 5
+// seconds old, then 10, 20, 40 and 60 seconds. All refreshes that rejections cause are
+// limited by Credential.RefreshEvery. The token that a refresh replaced is kept until
+// it expires. If an origin accepted it, and does not know the new token yet, the retry
+// carries the old token.
 //
 // # Related packages
 //
@@ -46,8 +46,9 @@
 // # What the package does not do
 //
 // It does not send a request more than twice. It does not retry a request whose
-// response is not a rejection. It does not send the token over plain http, to an origin
-// that is not listed, or along a redirect to another origin. It does not write tokens
-// to disk, unless a Store does. It runs no timer and starts no refresh on its own: a
+// response is not a rejection. It does not send the token to an origin that is not
+// listed, or along a redirect to another origin. It does not send the token over plain
+// http to another machine, unless the origin is listed. It does not write tokens to
+// disk, unless a Store does. It runs no timer and starts no refresh on its own: a
 // refresh begins with a request.
 package reauth

@@ -68,7 +68,7 @@ func LoginEnded(err error) error {
 	return marked(err, errorKind{permanent: true, loginEnded: true})
 }
 
-// AnswerLost marks err as an error after which the refresh token may be used up: the
+// AnswerLost marks err as an error after which the refresh token may be used up. The
 // request was sent to the issuer, and the response did not arrive. The next call has
 // Stale.AnswerLostAt. AnswerLost(nil) is nil.
 //

@@ -106,7 +106,9 @@ type Transport struct {
 
 	// Logger specifies an optional logger. Each request that was rejected has one
 	// record, with level Info if the retry succeeded and Warn if not. Each request
-	// whose token was withheld has one with level Debug. If nil, slog.Default is used.
+	// whose token was withheld has one with level Debug. A rejected request with a
+	// credential of its own is logged only once per Transport. If nil, slog.Default is
+	// used.
 	Logger *slog.Logger
 
 	// OnOutcome, if not nil, is called once for each request that was rejected or had

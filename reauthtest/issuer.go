@@ -80,9 +80,9 @@ func (i *Issuer) SetLifetime(d time.Duration) {
 }
 
 // SetRotate sets whether each token comes with a new refresh token, which may be used
-// once (RFC 6749 §6). If a refresh token is presented again, its login ends: all
-// refresh tokens of the login are rejected with invalid_grant, and its access tokens
-// are revoked (RFC 9700 §4.14.2). A refresh token that is not known is rejected too. If
+// once (RFC 6749 §6). If a refresh token is presented again, its login ends (RFC 9700
+// §4.14.2). All refresh tokens of the login are then rejected with invalid_grant, and
+// its access tokens are revoked. A refresh token that is not known is rejected too. If
 // false, which is the default, the Issuer issues no refresh tokens, and ignores those
 // that it gets.
 func (i *Issuer) SetRotate(rotate bool) {

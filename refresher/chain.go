@@ -22,10 +22,9 @@ import (
 // that follow, and should be the last.
 //
 // If each error that is not permanent specifies a backoff, the longest of them applies.
-// Otherwise the Credential's backoff applies. Once it is known which Refresher a
-// refresh token came from, or lost the answer to it, only that Refresher gets it. A
-// Refresher that has returned a permanent error for a refresh token does not get it
-// again.
+// Otherwise the Credential's backoff applies. Once it is known which Refresher returned
+// a refresh token, or lost the answer to it, only that Refresher gets it. A Refresher
+// that has returned a permanent error for a refresh token does not get it again.
 func Chain(refreshers ...reauth.Refresher) reauth.Refresher {
 	if len(refreshers) == 0 {
 		return failing(errors.New("refresher.Chain has no Refresher in it"))

@@ -19,11 +19,12 @@ import (
 // does not look for name in the environment of the process. If the file still has the
 // rejected token, or none, the next request looks at the file again.
 //
-// A ${NAME} in a value that is not in single quotes is replaced with the value above it
-// in the file, or else in the environment of the process. If there is none, it is an
-// error. A line that is not NAME=value does not affect other lines. The file may be a
-// named pipe, such as that of 1Password. It is then read until the refresh ends. For
-// the permissions of the file, see File.
+// A ${NAME} in a value that is not in single quotes is replaced with its value. The
+// value is that above it in the file, or else in the environment of the process. If
+// there is none, it is an error. A line that is not NAME=value does not affect other
+// lines. The file may be a named pipe, such as that of 1Password. Reading it ends at
+// the latest when the context of the refresh ends. For the permissions of the file, see
+// File.
 func DotEnv(path, name string) reauth.Refresher {
 	f := &file{path: path, pipes: true, find: func(data []byte, _ time.Time) (reauth.Token, error) {
 		access, err := lookup(data, name)

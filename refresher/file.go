@@ -21,9 +21,9 @@ const lookAgain = time.Millisecond
 // File returns a Refresher for a token in a file that another program keeps up to date.
 // Examples are projected service account tokens of Kubernetes, sinks of Vault Agent,
 // and credentials of systemd. The file has the token alone, or a JSON object. The
-// object has the members of an OAuth 2.0 token response (RFC 6749 §5.1), of an
-// ExecCredential of Kubernetes, or of the output of the AWS and Azure command lines.
-// For other JSON, see JSONFile.
+// object has the members of an OAuth 2.0 token response (RFC 6749 §5.1) or of an
+// ExecCredential of Kubernetes. It may also be the output of the AWS or Azure command
+// line. For other JSON, see JSONFile.
 //
 // The file is read at each refresh: when the token is rejected, or is about to expire.
 // A lifetime in seconds counts from the modification time of the file. If the file
@@ -35,9 +35,9 @@ func File(path string) reauth.Refresher {
 	return reauth.RefresherFunc((&file{path: path, find: parse}).refresh)
 }
 
-// JSONFile is like File, for a token inside of a JSON document. pointer is a JSON
-// pointer (RFC 6901), such as "/auth/client_token", to a string, or to an object as in
-// File. If empty, it is the whole document.
+// JSONFile is like File, for a token inside of a JSON document. The pointer is a JSON
+// pointer (RFC 6901) to a string, or to an object as in File, such as
+// "/auth/client_token". If empty, it is the whole document.
 func JSONFile(path, pointer string) reauth.Refresher {
 	if pointer != "" && !strings.HasPrefix(pointer, "/") {
 		return failing(fmt.Errorf("file %s: the JSON pointer %q must begin with a slash", path, pointer))

@@ -18,7 +18,7 @@ import (
 	"github.com/reauth-go/reauth/internal/mask"
 )
 
-// An HTTP is a Refresher for a token endpoint of any protocol. It sends and repeats
+// An HTTP is a Refresher for a token endpoint of any protocol. It sends and retries
 // requests, keeps a new refresh token, and marks errors with reauth.AnswerLost and
 // reauth.LoginEnded as an OAuth2 does.
 //
@@ -26,8 +26,8 @@ import (
 type HTTP struct {
 	// Request returns the request for another token. Its URL must be https, on
 	// loopback, or a link-local address such as that of a metadata server. The request
-	// is repeated only if its body is empty or it has GetBody. If the stale token has a
-	// refresh token, the request is assumed to present it. It is then repeated only as
+	// is retried only if its body is empty or it has GetBody. If the stale token has a
+	// refresh token, the request is assumed to present it. It is then retried only as
 	// OAuth2 describes for a refresh token.
 	Request func(ctx context.Context, stale reauth.Stale) (*http.Request, error)
 

@@ -20,7 +20,7 @@ import (
 
 // Exchange returns the token for an authorization code (RFC 6749 §4.1.3) that was sent
 // to Config.RedirectURL. verifier is the code verifier of PKCE (RFC 7636), or "". The
-// caller passes the token to Credential.Set. The request is repeated only if it was not
+// caller passes the token to Credential.Set. The request is retried only if it was not
 // sent, or the response was a 503.
 func (o *OAuth2) Exchange(ctx context.Context, code, verifier string) (reauth.Token, error) {
 	return o.exchangeCode(ctx, code, verifier, o.Config.RedirectURL)
@@ -46,8 +46,8 @@ func (o *OAuth2) exchangeCode(ctx context.Context, code, verifier, redirect stri
 //
 // Config.RedirectURL is where the browser comes back to. If empty, a free port of
 // 127.0.0.1 and the path /callback are used. If it is a loopback address without a
-// port, a free port is used. The issuer must know the URL. It must accept any port (RFC
-// 8252 §7.3).
+// port, a free port is used. The issuer must know the URL. RFC 8252 §7.3 requires the
+// issuer to accept any port.
 func (o *OAuth2) BrowserLogin(ctx context.Context, open func(address string) error) (reauth.Token, error) {
 	tok, err := o.browserLogin(ctx, open)
 	if err != nil {

@@ -35,12 +35,12 @@ import (
 //	err = cred.Set(ctx, tok)
 //
 // The token endpoint must be https, or on loopback. Redirects are not followed. A
-// request is repeated after a 429, a 5xx or a dropped connection, at most 7 times,
-// until the context of the refresh ends. The delay is that of Retry-After, if that is
-// at most 5 seconds.
+// request is retried after a 429, a 5xx or a dropped connection, at most 7 times, until
+// the context of the refresh ends. The delay doubles, or is that of Retry-After. If
+// Retry-After is longer than 5 seconds, the request is not retried.
 //
 // A server that rotates refresh tokens treats one that it sees twice as stolen (RFC
-// 9700 §4.14.2). A request with a refresh token is repeated only if it was not sent, or
+// 9700 §4.14.2). A request with a refresh token is retried only if it was not sent, or
 // the response was a 503. After another temporary error, a later refresh sends it. If
 // the response was lost, see Reuse. A new refresh token is kept even if the access
 // token with it is not valid.

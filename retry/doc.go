@@ -18,8 +18,8 @@
 // and DELETE (RFC 9110 §9.2.2). An Idempotency-Key or X-Idempotency-Key header makes
 // any request idempotent. The server may have applied another request, such as a POST,
 // even if it responds with a 500 or not at all. Such a request is retried only if no
-// connection could be made, or after a 429 or 503 with a Retry-After, which says that
-// it was not applied. Transport.Repeatable overrides this.
+// connection could be made, or after a 429 or 503 with a Retry-After. A Retry-After
+// says that it was not applied. Transport.Repeatable overrides this.
 //
 // A request is not retried after a 401, which the reauth.Transport has handled. It is
 // not retried after an error of the reauth.Transport, such as a *reauth.RefreshError or

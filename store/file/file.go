@@ -32,9 +32,9 @@ import (
 // The file must be on a local disk: locks and renames of network file systems are not
 // reliable. A file that is mounted alone into a container cannot be replaced: mount its
 // directory. On Windows the mode has no effect: the file is as private as its
-// directory. A rename there is repeated for up to a second while another program has
-// the file open. The directory is not synced there, so that a power failure may restore
-// the previous record.
+// directory. A rename there is retried for up to a second while another program has the
+// file open. The directory is not synced there, so that a power failure may restore the
+// previous record.
 //
 // Errors name the file, and contain no secret.
 func Open(path string) reauth.Store { return &store{path} }

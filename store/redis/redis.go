@@ -46,7 +46,7 @@ type store struct {
 	options Options
 }
 
-// swap compares and replaces the record. A client repeats a command whose response was
+// swap compares and replaces the record. A client retries a command whose response was
 // lost: if the new record is there, the first command wrote it.
 var swap = redis.NewScript(`
 local now = redis.call('GET', KEYS[1]) or ''

@@ -70,8 +70,8 @@ func (p *Proxy) serve(client net.Conn) {
 }
 
 // ErrorAfterEffect tests a swap whose response is cut off. CompareAndSwap must return
-// an error, and Load must return the new record if the swap took effect. through is a
-// handle that is connected through p; direct is another handle.
+// an error, and Load must return the new record if the swap took effect. The handle
+// through is connected through p, and direct is another handle.
 func ErrorAfterEffect(t *testing.T, p *Proxy, through, direct reauth.Store) {
 	t.Helper()
 	mustSwap(t, through, "", "zero", true)

@@ -31,9 +31,10 @@ type Server struct {
 	out  bytes.Buffer
 }
 
-// Start starts a program, and waits until it accepts connections on port. argv returns
-// the program and its arguments; dir is a temporary directory, and port and next are
-// free ports. Start skips the test if the program is not installed.
+// Start starts a program, and waits until it accepts connections on port. The function
+// argv returns the program and its arguments. Its parameter dir is a temporary
+// directory; port and next are free ports. Start skips the test if the program is not
+// installed.
 func Start(t TB, argv func(dir, host string, port, next int) []string) *Server {
 	t.Helper()
 	const host = "127.0.0.1"
