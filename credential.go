@@ -87,7 +87,7 @@ type Credential struct {
 
 	// OnRefresh, if not nil, is called after each refresh, before the requests that
 	// wait for the refresh continue. The new token is already the current one. The
-	// context has the values of the refresh's context, and may have ended. OnRefresh
+	// context has the values of the refresh's context, and no deadline. OnRefresh
 	// must not send a request that needs the new token, and must not call Shutdown. If
 	// the Refresher returns a token after RefreshTimeout, OnRefresh is called twice.
 	OnRefresh func(context.Context, RefreshInfo)

@@ -515,7 +515,7 @@ func (c *Credential) report(ctx context.Context, info RefreshInfo, err error) {
 		log.LogAttrs(ctx, slog.LevelDebug, "reauth: refreshed", attrs...)
 	}
 	if c.OnRefresh != nil {
-		c.OnRefresh(ctx, info)
+		c.OnRefresh(context.WithoutCancel(ctx), info)
 	}
 }
 

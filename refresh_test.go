@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reauth-go/reauth"
+	"github.com/reauth-go/reauth/refresher"
 )
 
 func TestRefreshTokenRotation(t *testing.T) {
@@ -501,4 +503,24 @@ func TestRefreshWaitEndsWithRequestCancel(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The refresh's own deadline does not end the context of what OnRefresh does.
+func TestOnRefreshContextHasNotEnded(t *testing.T) {
+	type key struct{}
+	ended := errors.New("OnRefresh was not called")
+	cred := &reauth.Credential{
+		Refresher:   refresher.Static("token"),
+		Logger:      slog.New(slog.DiscardHandler),
+		BaseContext: func() context.Context { return context.WithValue(context.Background(), key{}, "value") },
+		OnRefresh: func(ctx context.Context, _ reauth.RefreshInfo) {
+			ended = ctx.Err()
+			assert.Equal(t, "value", ctx.Value(key{}))
+			_, limited := ctx.Deadline()
+			assert.False(t, limited)
+		},
+	}
+	_, err := cred.Token(t.Context())
+	require.NoError(t, err)
+	assert.NoError(t, ended)
 }

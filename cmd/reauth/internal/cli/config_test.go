@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -39,6 +40,8 @@ func TestConfig(t *testing.T) {
 		{"[profile.gateway]\nurl = \"https://x.example.com\"\n", 0o600, nil, "neither a source"},
 		{"[profile.gateway]\nsource = \"env:X\"\n", 0o600, nil, "no url"},
 		{"nonsense", 0o600, nil, "config.toml"},
+		{strings.Replace(good, "source", "origins = [\"http://files.example.com\"]\nsource", 1), 0o600, nil, "over https only"},
+		{strings.Replace(good, "source", "origins = [\"files.example.com\"]\nsource", 1), 0o600, nil, "no URL"},
 		{strings.Replace(good, "file:"+token, "env:NOT_SET_ANYWHERE", 1), 0o600, nil, "NOT_SET_ANYWHERE: it is not set"},
 	} {
 		write(tt.text, tt.mode)
@@ -70,4 +73,15 @@ func TestConfig(t *testing.T) {
 	_, errs, status = run(t, "", "token", "--config", filepath.Join(dir, "none.toml"), "-p", "x")
 	assert.Equal(t, exitUsage, status)
 	assert.Contains(t, errs, "there is no configuration")
+	require.NoError(t, os.Chmod(dir, 0o777))
+	_, errs, status = run(t, "", "token", "--config", name, "-p", "gateway")
+	assert.Equal(t, exitUsage, status)
+	assert.Contains(t, errs, "may be replaced by others")
+	require.NoError(t, os.Chmod(dir, 0o700))
+	if os.Getuid() == 0 && runtime.GOOS != "windows" {
+		require.NoError(t, os.Chown(name, 65534, 65534))
+		_, errs, status = run(t, "", "token", "--config", name, "-p", "gateway")
+		assert.Equal(t, exitUsage, status)
+		assert.Contains(t, errs, "may be written by others")
+	}
 }

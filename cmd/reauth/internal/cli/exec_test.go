@@ -91,8 +91,24 @@ func TestExecSignals(t *testing.T) {
 		})
 	}
 
-	config := filepath.Join(t.TempDir(), "config.toml")
+	dir := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", dir)
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+filepath.Join(dir, "none")) // there is no keyring
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "reauth"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "reauth", "down.json.sealed"), nil, 0o600))
+	config := filepath.Join(dir, "config.toml")
 	require.NoError(t, os.WriteFile(config, []byte("[profile.down]\nurl = \"https://api.example.com\"\n[profile.down.oauth]\nissuer = \"http://127.0.0.1:1\"\nclient_id = \"x\"\ngrant = \"browser\"\n"), 0o600))
 	out, status := runProcess(t, "exec", "-p", "down", "--config", config, "--", "true")
 	assert.Equal(t, exitExecFailed, status, out)
+}
+
+// The child has neither the variable that the token is from nor a proxy before this one.
+func TestExecEnvironment(t *testing.T) {
+	u := newUpstream(t)
+	t.Setenv("MY_SECRET", "upstream-token-1")
+	t.Setenv("http_proxy", "http://127.0.0.1:1")
+	t.Setenv("NO_PROXY", "intranet.example.com")
+	out, status := runProcess(t, "exec", "--source", "env:MY_SECRET", "--to", u.URL, "--", "sh", "-c", `echo "[$MY_SECRET] $NO_PROXY $no_proxy"`)
+	assert.Zero(t, status, out)
+	assert.Equal(t, "[] intranet.example.com,127.0.0.1,localhost,::1 127.0.0.1,localhost,::1\n", out)
 }

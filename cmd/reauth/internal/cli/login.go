@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -110,9 +111,14 @@ func (c *command) logoutCommand() *cobra.Command {
 			if cred.Store == nil {
 				return usagef("profile %s has no login: its token is from %s", p.name, cmp.Or(p.Source, "client_credentials"))
 			}
-			held := &reauth.Credential{Store: cred.Store, Logger: c.logger()} // what is there, without a refresh
-			_, _ = held.Token(ctx)                                            // an expired one has a refresh token to revoke as well
-			tok, _ := held.Current()
+			var tok reauth.Token
+			held := &reauth.Credential{Store: cred.Store, Logger: c.logger(), Refresher: reauth.RefresherFunc(func(_ context.Context, stale reauth.Stale) (reauth.Token, error) {
+				tok = stale.Token // an expired one has a refresh token to revoke as well
+				return reauth.Token{}, errors.New("a logout does not refresh")
+			})}
+			if usable, err := held.Token(ctx); err == nil {
+				tok = usable
+			}
 			revoked := false
 			if tok.AccessToken != "" || tok.RefreshToken != "" {
 				within, cancel := context.WithTimeout(ctx, 10*time.Second)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -147,6 +148,14 @@ func TestLoginInTheKeyring(t *testing.T) {
 	token, _, status := run(t, "", "token", "-p", "corp", "--config", config)
 	assert.Zero(t, status)
 	assert.True(t, issuer.Valid(strings.TrimSpace(token)))
+	assert.NoFileExists(t, strings.TrimSuffix(sealed, ".sealed"))
+	agreeingUser(t)
+	_, errs, status = run(t, "", "login", "corp", "--config", config, "--store", "file")
+	require.Zero(t, status, errs)
+	assert.NoFileExists(t, sealed)
+	_, errs, status = run(t, "", "login", "corp", "--config", config, "--store", "keyring")
+	require.Zero(t, status, errs)
+	assert.NoFileExists(t, strings.TrimSuffix(sealed, ".sealed"), "it has the refresh token in plain text")
 	keyring.MockInitWithError(errors.New("it is locked"))
 	_, errs, status = run(t, "", "token", "-p", "corp", "--config", config)
 	assert.Equal(t, exitFailed, status)
@@ -182,4 +191,40 @@ func TestLoginOnAnotherDevice(t *testing.T) {
 	token, _, status := run(t, "", "token", "-p", "corp", "--config", config)
 	assert.Zero(t, status)
 	assert.True(t, issuer.Valid(strings.TrimSpace(token)))
+}
+
+// Logout revokes a login whose access token has expired too, and ends it here while the
+// issuer is down.
+func TestLogoutRevokes(t *testing.T) {
+	issuer := reauthtest.NewIssuer()
+	issuer.SetRotate(true)
+	issuer.SetLifetime(time.Second)
+	config, state := loginConfig(t, issuer, "https://api.example.com", "browser")
+	agreeingUser(t)
+	_, errs, status := run(t, "", "login", "corp", "--config", config)
+	require.Zero(t, status, errs)
+	record, err := os.ReadFile(filepath.Join(state, "reauth", "corp.json"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { // it expires
+		_, _, status := run(t, "", "status", "corp", "--config", config)
+		return status == exitLater
+	}, 10*time.Second, 50*time.Millisecond)
+	out, errs, status := run(t, "", "logout", "corp", "--config", config, "--json")
+	require.Zero(t, status, errs)
+	assert.Contains(t, out, `"revoked":true`)
+	require.NoError(t, os.WriteFile(filepath.Join(state, "reauth", "corp.json"), record, 0o600))
+	_, _, status = run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Equal(t, exitLogin, status, "the refresh token of a copy is revoked too")
+
+	issuer.SetLifetime(time.Hour)
+	_, errs, status = run(t, "", "login", "corp", "--config", config)
+	require.Zero(t, status, errs)
+	issuer.Close()
+	_, errs, status = run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Zero(t, status, "a usable token needs no issuer: %s", errs)
+	_, errs, status = run(t, "", "logout", "corp", "--config", config, "--lang", "en")
+	assert.Zero(t, status)
+	assert.Contains(t, errs, "may live on at the server")
+	_, _, status = run(t, "", "token", "-p", "corp", "--config", config)
+	assert.Equal(t, exitLogin, status)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -515,4 +516,131 @@ func TestProxyUploads(t *testing.T) {
 		assert.Equal(t, 200, resp.StatusCode, size)
 		assert.Equal(t, fmt.Sprintf("%d %x", len(body), sha256.Sum256([]byte(body))), got)
 	}
+}
+
+// What is there and no socket stays.
+func TestProxyListenRemovesOnlySockets(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o700))
+	name := filepath.Join(dir, "data.txt")
+	require.NoError(t, os.WriteFile(name, []byte("precious"), 0o600))
+	_, err := listenOn("unix:" + name)
+	assert.ErrorContains(t, err, "no socket")
+	assert.FileExists(t, name)
+	l, err := net.Listen("unix", filepath.Join(dir, "dead.sock"))
+	require.NoError(t, err)
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	require.NoError(t, l.Close()) // as of a process that was killed
+	l, err = listenOn("unix:" + filepath.Join(dir, "dead.sock"))
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+}
+
+// The path and the query arrive as they were sent.
+func TestProxyKeepsThePathAndQuery(t *testing.T) {
+	u := newUpstream(t)
+	u.answers(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.RequestURI) })
+	x := startProxy(t, u, "/base")
+	for in, want := range map[string]string{
+		"/files/a%2Fb":         "/base/files/a%2Fb",
+		"/base/a%2Fb?x":        "/base/a%2Fb?x",
+		"/q?x=1;y=2&z=%zz":     "/base/q?x=1;y=2&z=%zz",
+		"/plain?a=b&a=c#nobdy": "/base/plain?a=b&a=c",
+	} {
+		req, err := http.NewRequest("GET", x.url(), nil)
+		require.NoError(t, err)
+		path, _, _ := strings.Cut(in, "#")
+		req.URL.Opaque = "//" + x.listener.Addr().String() + path
+		conn, err := net.Dial("tcp", x.listener.Addr().String())
+		require.NoError(t, err)
+		_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nApi-Key: %s\r\nConnection: close\r\n\r\n", path, x.listener.Addr(), x.key)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		b, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		_ = conn.Close()
+		assert.Equal(t, want, string(b))
+	}
+	for accept, want := range map[string]string{"gzip;q=0": "identity", "br, gzip;q=0.5": "gzip", "br": "identity", "gzip": "gzip"} {
+		ask(t, x, "GET", "/", "", "Accept-Encoding", accept)
+		seen := u.seen()
+		assert.Equal(t, want, seen[len(seen)-1].Get("Accept-Encoding"), accept)
+	}
+}
+
+// OPTIONS * is refused like other requests of strangers, each with a line in the log.
+func TestProxyLogsWhatItRefuses(t *testing.T) {
+	u := newUpstream(t)
+	x, log := startProxyWith(t, u, proxyFlags{})
+	for _, request := range []string{
+		"OPTIONS * HTTP/1.1\r\nHost: evil.example.com\r\nOrigin: https://evil.example.com\r\n\r\n",
+		"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: evil.example.com\r\n\r\n",
+	} {
+		log.Reset()
+		conn, err := net.Dial("tcp", x.listener.Addr().String())
+		require.NoError(t, err)
+		_, _ = io.WriteString(conn, request)
+		b, err := io.ReadAll(conn) // to its end: the connection is closed
+		require.NoError(t, err)
+		assert.NotContains(t, string(b), "200 OK", request)
+		assert.Contains(t, log.String(), "msg=refused", request)
+		_ = conn.Close()
+	}
+}
+
+// A client that sends no more, and waits, gets an error and no empty 200.
+func TestProxyClientClosesItsEnd(t *testing.T) {
+	u := newUpstream(t)
+	arrived := make(chan struct{})
+	u.answers(func(_ http.ResponseWriter, r *http.Request) { close(arrived); <-r.Context().Done() })
+	x := startProxy(t, u, "")
+	conn, err := net.Dial("tcp", x.listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, _ = fmt.Fprintf(conn, "GET /slow HTTP/1.1\r\nHost: %s\r\nApi-Key: %s\r\n\r\n", x.listener.Addr(), x.key)
+	<-arrived
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	require.NoError(t, err)
+	assert.Contains(t, line, " 400 ")
+}
+
+// SIGTERM ends the proxy in order: a request in flight is answered, and no socket is left.
+func TestProxySIGTERM(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no signals")
+	}
+	u := newUpstream(t)
+	arrived, goOn := make(chan struct{}), make(chan struct{})
+	u.answers(func(w http.ResponseWriter, _ *http.Request) { close(arrived); <-goOn; _, _ = io.WriteString(w, "done") })
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o700))
+	socket := filepath.Join(dir, "proxy.sock")
+	cmd := exec.Command(os.Args[0], "proxy", "--source", "file:"+u.file, "--to", u.URL, "--listen", "unix:"+socket)
+	cmd.Env = append(os.Environ(), "REAUTH_TEST_MAIN=1")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+	answer := make(chan string, 1)
+	go func() {
+		resp, err := client.Get("http://localhost/")
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		b, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		answer <- string(b)
+	}()
+	<-arrived
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	close(goOn)
+	assert.Equal(t, "done", <-answer)
+	_ = cmd.Wait()
+	assert.Zero(t, cmd.ProcessState.ExitCode())
+	assert.NoFileExists(t, socket)
 }

@@ -188,3 +188,62 @@ func TestCheck(t *testing.T) {
 	_, _, status = see(u.URL)
 	assert.Contains(t, []int{exitLater, exitLogin}, status)
 }
+
+// What only looks like another thing: a JWT with a blank in its header, one without a
+// signature, a claim in capitals; keys that cannot be had are no verdict.
+func TestTokenInspectLookalikes(t *testing.T) {
+	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	for name, token := range map[string]string{
+		"a blank":      part(`{ "alg":"none"}`) + "." + part(`{"exp":1}`) + ".",
+		"two parts":    part(`{"alg":"none"}`) + "." + part(`{"sub":"x"}`),
+		"two expiries": part(`{"alg":"RS256"}`) + "." + part(`{"exp":1,"EXP":99999999999}`) + ".eA",
+	} {
+		in, status := inspected(t, token)
+		assert.Equal(t, "jwt", in.Kind, name)
+		assert.Equal(t, exitHelps, status, name)
+		assert.NotEmpty(t, in.Problems, name)
+	}
+	_, errs, status := run(t, part(`{"alg":"RS256"}`)+"."+part(`{}`)+".eA", "token", "--inspect", "-s", "stdin", "--jwks", "http://127.0.0.1:1/")
+	assert.Equal(t, exitUnreachable, status, errs)
+	for _, text := range []string{"YOUR_TOKEN", "your-api-key", "changeme", "REPLACE_ME", "null", "sk-...", "$OPENAI_API_KEY", "<token>", "sk-xxxxxxxx", "“sk-abcdef0123”"} {
+		in, status := inspected(t, text)
+		assert.Equal(t, exitHelps, status, text)
+		assert.NotEmpty(t, in.Problems, text)
+	}
+	for _, text := range []string{"sk-proj-4fJ2kd93KdkeW02lslQ", "ghp_16C7e42F292c6912E7710c838347Ae178B4a", "glpat-tokenABC123yourself99"} {
+		_, status := inspected(t, text)
+		assert.Zero(t, status, text)
+	}
+}
+
+// The token is not shown where a server repeats it, and an address that sends strangers to
+// a login proves something.
+func TestCheckShowsNoToken(t *testing.T) {
+	const token = "the-token-0123456789"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-Id", "r-"+token)
+		switch {
+		case r.Header.Get("Authorization") == "":
+			http.Redirect(w, r, "/login", http.StatusFound)
+		case r.URL.Path == "/":
+			http.Redirect(w, r, "/ok?access_token="+token, http.StatusFound)
+		}
+	}))
+	defer server.Close()
+	name := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(name, []byte(token), 0o600))
+	for _, args := range [][]string{{}, {"--json"}, {"-v"}, {"--lang", "zh"}} {
+		out, errs, status := run(t, "", append([]string{"check", "-s", "file:" + name, server.URL + "/?key=" + token}, args...)...)
+		assert.Zero(t, status, out)
+		assert.NotContains(t, out+errs, token)
+	}
+	for _, address := range []string{"http://127.0.0.1.nip.io:9/", "http://127.evil.example.com/", "ftp://127.0.0.1/", "https://user:secret-of-mine@api.example.com/"} {
+		_, errs, status := run(t, "", "check", "-s", "file:"+name, address)
+		assert.Equal(t, exitUsage, status, address)
+		assert.NotContains(t, errs, "secret-of-mine")
+		_, _, status = run(t, "", "proxy", "-s", "file:"+name, "--to", address)
+		assert.Equal(t, exitUsage, status, address)
+	}
+	_, errs, _ := run(t, "", "check", "-s", "file:"+name, "htps://api.example.com/")
+	assert.Contains(t, errs, "did you mean https://?")
+}
