@@ -219,6 +219,9 @@ func (p *profile) lazyIssuer() reauth.Refresher {
 	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
 		mu.Lock()
 		defer mu.Unlock() // refreshes of a Credential come one after the other
+		if stale.Token.RefreshToken == "" && p.OAuth.Grant != "client_credentials" {
+			return (&refresher.OAuth2{}).Refresh(ctx, stale) // it says to log in
+		}
 		if known == nil {
 			issuer, err := p.issuer(ctx)
 			if err != nil {

@@ -121,7 +121,7 @@ func (c *command) logoutCommand() *cobra.Command {
 			}
 			revoked := false
 			if tok.AccessToken != "" || tok.RefreshToken != "" {
-				within, cancel := context.WithTimeout(ctx, 10*time.Second)
+				within, cancel := context.WithTimeout(ctx, 5*time.Second)
 				issuer, err := p.issuer(within)
 				if err == nil {
 					err = issuer.Revoke(within, tok)
