@@ -21,7 +21,7 @@ const maxBody = 64 << 10
 // an array of JSON may come event by event as application/json, too. So the
 // length has to be known, and then nothing is waited for but the bytes that are
 // on their way. Of a body that was compressed net/http hides the length; it
-// counts as a document all the same, as those that stream do not compress, and
+// counts as a document as well, as those that stream do not compress, and
 // most that answer in JSON do. An error is no stream.
 func isDocument(resp *http.Response) bool {
 	return isJSON(resp) && (resp.StatusCode >= http.StatusBadRequest || resp.Uncompressed || lengthKnown(resp))

@@ -12,7 +12,7 @@ import (
 )
 
 // Chain returns a Classifier that asks the given ones in turn. The first that
-// returns a Reason decides, also when that is one that no refresh cures: so a
+// returns a Reason decides, also when a new token does not help: so a
 // provider's own stands before reauth.DefaultClassifier.
 //
 // A nil among them is reauth.DefaultClassifier, as it is in

@@ -20,7 +20,7 @@ import (
 //
 // in the header x-amzn-ErrorType, in JSON (__type, code) and in XML (Code), and
 // without a code the sentence "The security token included in the request is
-// expired" (or "invalid"). No fresh token cures RequestExpired and
+// expired" (or "invalid"). No new token helps against RequestExpired and
 // RequestTimeTooSkewed (the clock is wrong), SignatureDoesNotMatch, AccessDenied,
 // and MissingAuthenticationToken (a wrong path, mostly): these are no rejections.
 //
@@ -198,7 +198,7 @@ func Consul() reauth.Classifier {
 //	459, 490               step_up: the user has to pass a checkpoint at facebook.com
 //	464, 492               denied: an unconfirmed user, or one without a role on the page
 //
-// The last two rows no refresh cures. Other codes (4 and 17 for limits, 10 and 200 to
+// No new token helps with the last two rows. Other codes (4 and 17 for limits, 10 and 200 to
 // 299 for permissions, 368 for a block) are no rejections.
 //
 // Sources: https://developers.facebook.com/docs/graph-api/guides/error-handling;

@@ -15,12 +15,12 @@ import (
 //	token_expired      expired: of an app that rotates its tokens
 //	token_revoked      revoked
 //	invalid_auth       invalid_token
-//	account_inactive   denied: the user or workspace is gone, and no token cures that
+//	account_inactive   denied: the user or workspace is gone, and no token helps
 //
 // Other errors, such as missing_scope, ratelimited and not_authed (no token was
 // sent), are no rejections.
 //
-// An answer whose length is not known is read only if it was compressed, as it may be a
+// A response of unknown length is read only if it was compressed, as it may be a
 // stream otherwise: what a chunked one says of the token is left out.
 //
 // Sources: the errors of each method, such as https://api.slack.com/methods/auth.test,
@@ -50,7 +50,7 @@ func Slack() reauth.Classifier {
 //	42001   expired: the access_token; 42009: WeCom's suite_access_token
 //	40014   invalid_token; 40082: WeCom's suite_access_token or provider_access_token
 //	40001   invalid_token: also of one that a later one has replaced ("not latest");
-//	        but none where errmsg speaks of the secret, which no token cures
+//	        but none where errmsg speaks of the secret, where no token helps
 //
 // Other codes are no rejections, 41001 (no access_token was sent) among them.
 //
@@ -58,7 +58,7 @@ func Slack() reauth.Classifier {
 // length is known. They want the token in the query: Transport.Query puts it there, as
 // access_token.
 //
-// An answer whose length is not known is read only if it was compressed, as it may be a
+// A response of unknown length is read only if it was compressed, as it may be a
 // stream otherwise: what a chunked one says of the token is left out.
 //
 // Sources: https://developers.weixin.qq.com/doc/offiaccount/en/Getting_Started/Global_Return_Code.html
@@ -100,7 +100,7 @@ func WeChat() reauth.Classifier {
 // All but the last are refreshable. Other codes are no rejections: 99991672,
 // 99991676 and 99991679 are about scopes, 99991400 is about the rate.
 //
-// An answer whose length is not known is read only if it was compressed, as it may be a
+// A response of unknown length is read only if it was compressed, as it may be a
 // stream otherwise: what a chunked one says of the token is left out.
 //
 // Sources: https://open.feishu.cn/document/server-docs/api-call-guide/generic-error-code,

@@ -96,7 +96,7 @@ func Example_goGit() {
 	cred := exampleCredential()
 
 	gitclient.InstallProtocol("https", githttp.NewClient(&http.Client{Transport: &reauth.Transport{
-		Credential: cred, // whose Refresher makes the value of Basic
+		Credential: cred, // its Refresher makes the value of Basic
 		Scheme:     "Basic",
 		Origins:    []string{"https://github.com"},
 	}}))
