@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -91,11 +92,7 @@ func (u *upstream) seen() []http.Header {
 // startProxy starts a proxy for the upstream until the test ends.
 func startProxy(t testing.TB, u *upstream, path string) *proxy {
 	t.Helper()
-	c := &command{Streams: Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}}
-	x, err := c.newProxy(context.Background(), proxyFlags{sourceFlags: sourceFlags{source: "file:" + u.file}, to: u.URL + path, replay: 16 << 20, key: true})
-	require.NoError(t, err)
-	go func() { _ = x.server.Serve(x.listener) }()
-	t.Cleanup(x.close)
+	x, _ := startProxyWith(t, u, proxyFlags{to: u.URL + path})
 	return x
 }
 
@@ -104,7 +101,7 @@ func startProxyWith(t testing.TB, u *upstream, f proxyFlags) (*proxy, *buffer) {
 	t.Helper()
 	log := &buffer{}
 	c := &command{Streams: Streams{In: strings.NewReader(""), Out: io.Discard, Err: log}}
-	f.source, f.to, f.replay, f.key = "file:"+u.file, u.URL, 16<<20, true
+	f.source, f.to, f.replay, f.key = "file:"+u.file, cmp.Or(f.to, u.URL), 16<<20, true
 	x, err := c.newProxy(context.Background(), f)
 	require.NoError(t, err)
 	go func() { _ = x.server.Serve(x.listener) }()
