@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"os/exec"
@@ -107,7 +108,9 @@ func KilledServer(t *testing.T, server *Server, open func() reauth.Store) {
 			known := old
 			for n := 0; ; n++ {
 				next := fmt.Sprintf("%p/%d", swaps, n)
-				swapped, err := s.CompareAndSwap(t.Context(), known, next)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // some wait for the server
+				swapped, err := s.CompareAndSwap(ctx, known, next)
+				cancel()
 				swaps <- next
 				if err != nil || !swapped {
 					return
@@ -128,8 +131,10 @@ func KilledServer(t *testing.T, server *Server, open func() reauth.Store) {
 		server.Restart()
 		var got string
 		for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			var err error
-			if got, err = open().Load(t.Context()); err == nil {
+			got, err = open().Load(ctx)
+			if cancel(); err == nil {
 				break
 			}
 			if time.Now().After(end) {
