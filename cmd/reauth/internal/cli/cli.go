@@ -104,7 +104,7 @@ func (c *command) root() *cobra.Command {
 		}
 		return nil
 	}
-	root.AddCommand(c.explainCommand(), c.checkCommand(), c.tokenCommand(), c.execCommand(), c.proxyCommand(), c.loginCommand(), c.logoutCommand(), c.statusCommand(), versionCommand())
+	root.AddCommand(c.explainCommand(), c.checkCommand(), c.tokenCommand(), c.execCommand(), c.proxyCommand(), c.loginCommand(), c.logoutCommand(), c.statusCommand(), c.versionCommand())
 	root.CompletionOptions.HiddenDefaultCmd = false
 	return root
 }

@@ -327,6 +327,7 @@ func TestExplainStatuses(t *testing.T) {
 		"":                                 exitUndecided,
 		"I have a problem with my printer": exitUndecided,
 		"Your session has expired":         exitHelps,
+		`level=ERROR msg="call failed" err="POST \"https://api.example.com\": 401 Unauthorized {\"error\":{\"message\":\"quota is used up\",\"code\":\"insufficient_quota\"}}"`:               exitNoHelp,
 		"requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: https://api.example.com/v1/models":                                                                            exitHelps,
 		"httpx.HTTPStatusError: Client error '401 Unauthorized' for url 'https://api.example.com/'\nFor more information check: https://developer.mozilla.org/en-US/docs/Web/HTTP/Status/401": exitHelps,
 		"<pre>{&#39;error&#39;: {&#39;message&#39;: &#39;The token has expired&#39;, &#39;code&#39;: 401}} status 401</pre>":                                                                  exitHelps,

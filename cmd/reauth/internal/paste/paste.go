@@ -280,6 +280,9 @@ var statuses = []*regexp.Regexp{
 
 // prose returns the response that a text is about.
 func prose(s string) *Response {
+	if strings.Contains(s, `{\"`) && !strings.Contains(s, `{"`) { // within quotes, as in a log of key=value
+		s = strings.ReplaceAll(s, `\"`, `"`)
+	}
 	r := &Response{Header: http.Header{}, Request: http.Header{}}
 	for _, re := range statuses {
 		if m := re.FindStringSubmatch(s); m != nil {
