@@ -62,7 +62,8 @@ var (
 	credentialLine = regexp.MustCompile(`(?i)\b(?:(?:proxy-)?authorization|(?:[a-z-]*-)?api-?key|[a-z-]*-token)["']?[ \t]*[:=][ \t]*["']?(?:(?:bearer|basic|token|apikey)[ \t]+)?([^\s"',;]{8,})`)
 	cookieLine     = regexp.MustCompile(`(?i)\bcookie["']?[ \t]*[:=][ \t\[]*["']?([^"'\n\]]+)`)
 	cookiePair     = regexp.MustCompile(`=([^;\s,]{4,})`)
-	queryValue     = regexp.MustCompile(`[?&][A-Za-z0-9_.\-\[\]%]+=([^&\s"'<>#\\)]{4,})`)
+	requestIDName  = regexp.MustCompile(`(?i)^(log|request|trace|correlation)[-_]?id$`)
+	queryValue     = regexp.MustCompile(`[?&]([A-Za-z0-9_.\-\[\]%]+)=([^&\s"'<>#\\)]{4,})`)
 )
 
 // maxSecrets is how many secrets of a text are looked for.
@@ -80,8 +81,11 @@ func secrets(s string) (all []string) {
 		note(m[1])
 	}
 	for _, m := range queryValue.FindAllStringSubmatch(s, 10*maxSecrets) {
-		note(m[1])
-		if plain, err := url.QueryUnescape(m[1]); err == nil && plain != m[1] {
+		if requestIDName.MatchString(m[1]) {
+			continue // of a page that explains the error
+		}
+		note(m[2])
+		if plain, err := url.QueryUnescape(m[2]); err == nil && plain != m[2] {
 			note(plain)
 		}
 	}
