@@ -11,7 +11,7 @@ import (
 	"github.com/reauth-go/reauth/internal/recognize"
 )
 
-// Chain returns a Classifier that asks the given ones in turn. The first that
+// Chain returns a Classifier that calls the given ones in turn. The first that
 // returns a Reason decides, also when a new token does not help: so a
 // provider's own stands before reauth.DefaultClassifier.
 //
@@ -38,16 +38,15 @@ func Chain(classifiers ...reauth.Classifier) reauth.Classifier {
 }
 
 // Statuses returns a Classifier that understands responses with one of these
-// statuses as reauth.DefaultClassifier understands a 401, and 401s as well. But
-// of the others only those count that say in a challenge, a code or in words
-// that the token is invalid, expired or revoked, and that name it: not "Page
-// Expired", nor "Your card has expired". One that says less, or that
-// something else is the matter, is none: a 403 is mostly what it says.
+// statuses as reauth.DefaultClassifier understands a 401, and 401s as well. A
+// response with another status than 401 is a rejection only if a challenge, a code
+// or its words name the token, and say that it is invalid, expired or revoked. "Page
+// Expired" and "Your card has expired" do not.
 //
-// It is for servers without a Classifier of their own: Statuses(403) for one
-// that answers 403 "Token expired".
+// Use Statuses(403) for a server that has no Classifier here, and responds with 403
+// "Token expired".
 //
-// Statuses below 400 are ignored. What a success has to say of tokens is content.
+// Statuses below 400 are ignored.
 func Statuses(codes ...int) reauth.Classifier {
 	codes = slices.Clone(codes)
 	return reauth.ClassifierFunc(func(resp *http.Response, body func() []byte) reauth.Rejection {

@@ -1,22 +1,21 @@
-// Package classifier holds reauth.Classifiers that one opts into: for servers
-// that say "this token is no good" with another status than 401.
+// Package classifier has reauth.Classifiers for servers that reject a token with
+// another status than 401. A Transport uses none of them by itself.
 //
 //	&reauth.Transport{
 //		Credential: cred,
 //		Classifier: classifier.Chain(classifier.Slack(), reauth.DefaultClassifier()),
 //	}
 //
-// Each looks only at the statuses that it names; the 401 stays with
-// reauth.DefaultClassifier, which [Chain] joins to it. A code that one does
-// not know is no rejection: in doubt a 401 is refreshed, and nothing else is.
+// Each Classifier examines only the statuses that it names. [Chain] leaves a 401 to
+// reauth.DefaultClassifier. A code that a Classifier does not know is no rejection.
 //
-// For a server that is not here there are [Statuses], by what it says in words,
-// and [JSON], by the value of a member.
+// For other servers, [Statuses] goes by the words of a response, and [JSON] by the
+// value of a member.
 //
-// Those that read a 200 ([Slack], [WeChat], [Feishu], [NewAPI], [GraphQL], [JSON])
-// touch it only where it is JSON of a length that is known to be at most 64 KiB, or
-// that was compressed on its way; see [GraphQL] for what that leaves out. [GRPC]
-// reads the header alone. A stream is handed on untouched.
+// [Slack], [WeChat], [Feishu], [NewAPI], [GraphQL] and [JSON] read the body of a 200
+// only if it is JSON, and its length is known and at most 64 KiB, or it was
+// compressed on its way. [GraphQL] says what that leaves out. [GRPC] reads the header
+// only. None of them reads a stream.
 //
-// All are safe for concurrent use.
+// All are safe for concurrent use by multiple goroutines.
 package classifier

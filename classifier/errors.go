@@ -10,7 +10,7 @@ import (
 )
 
 // AWS returns a Classifier for the 400s and 403s of AWS, in which the session
-// token or key of the request is turned down. It knows the codes
+// token or key of the request is rejected. It knows the codes
 //
 //	ExpiredToken, ExpiredTokenException, TokenRefreshRequired    expired
 //	InvalidClientTokenId, UnrecognizedClientException,
@@ -24,8 +24,8 @@ import (
 // RequestTimeTooSkewed (the clock is wrong), SignatureDoesNotMatch, AccessDenied,
 // and MissingAuthenticationToken (a wrong path, mostly): these are no rejections.
 //
-// Requests to AWS are signed over their headers. What signs has to stand below
-// the Transport, as its Base.
+// Requests to AWS are signed over their headers. The RoundTripper that signs them must be
+// the Base of the Transport.
 //
 // Sources: "Common Errors" of each service's API reference, such as
 // https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html; for S3
@@ -111,13 +111,13 @@ func spoken(phrases []phrase, message string) reauth.Reason {
 }
 
 // Vault returns a Classifier for HashiCorp Vault (and OpenBao), which never sends
-// a 401. Of a 403, "invalid token" is an invalid_token: it is said of one that
-// expired, was revoked or never was. "permission denied" alone is unspecified,
-// and refreshable: a newer Vault means by it that the token's policies forbid the
-// request, but an older one says no more of an expired token. So a request that a
-// policy forbids costs a refresh, and the Credential paces these.
+// a 401. A 403 "invalid token" is invalid_token: the token has expired, was revoked,
+// or never existed. A 403 "permission denied" is unspecified, and refreshable. A newer
+// Vault sends it if the token's policies forbid the request. An older Vault sends it
+// for an expired token as well. A request that a policy forbids therefore costs a
+// refresh, and the Credential limits how often.
 //
-// The token goes into a header of its own: Transport{Header: "X-Vault-Token"}.
+// Set Header of the Transport to X-Vault-Token.
 //
 // Sources: https://developer.hashicorp.com/vault/docs/concepts/tokens (error
 // responses) and https://developer.hashicorp.com/vault/api-docs (403: "your
@@ -155,7 +155,7 @@ func Vault() reauth.Classifier {
 // "rpc error making call:" may stand before each. Any other "Permission denied" is about
 // the policies of the token, and no rejection. "Requested token does not exist: ACL not
 // found" is about another token, and no rejection. An older Consul says "ACL not found" of
-// another token as well: such a request costs a refresh, and the Credential paces these. A
+// another token as well: such a request costs a refresh, and the Credential limits how often. A
 // 401 "ACL support disabled" is other: it is not about the token.
 //
 // Consul takes the token from Authorization, where a Transport puts it, or from
@@ -242,13 +242,12 @@ func FacebookGraph() reauth.Classifier {
 // Salesforce returns a Classifier for the APIs of Salesforce: INVALID_SESSION_ID
 // of the REST API (401), the fault sf:INVALID_SESSION_ID of the SOAP APIs (500)
 // and InvalidSessionId of the Bulk API (400). All are invalid_token: Salesforce
-// does not say whether the session expired or was ended. But one that is "not
-// valid for use with" an API was issued without the scope for it, which a fresh
-// one lacks as well: insufficient_scope. Other faults and errors are no
-// rejections.
+// does not say whether the session expired or was ended. A session that is "not
+// valid for use with" an API is insufficient_scope: it was issued without the scope
+// for the API, and so is a new one. Other faults and errors are no rejections.
 //
-// SOAP wants the session id in its envelope, and Bulk in X-SFDC-Session: a Base
-// below the Transport has to put it there.
+// SOAP takes the session id from its envelope, and Bulk from X-SFDC-Session. The Base
+// of the Transport must put it there.
 //
 // Sources: https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/errorcodes.htm,
 // https://developer.salesforce.com/docs/atlas.en-us.api.meta/api/sforce_api_calls_concepts_core_data_objects.htm
