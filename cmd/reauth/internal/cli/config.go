@@ -12,7 +12,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"github.com/BurntSushi/toml"
 	"golang.org/x/oauth2"
@@ -214,25 +214,24 @@ func (c *command) credential(ctx context.Context, f sourceFlags) (*reauth.Creden
 // lazyIssuer returns the Refresher of the profile, which asks the authorization server for
 // its endpoints with the first refresh: what needs none works while the server is down.
 func (p *profile) lazyIssuer() reauth.Refresher {
-	var mu sync.Mutex
-	var known reauth.Refresher
+	var known atomic.Pointer[reauth.Refresher]
 	return reauth.RefresherFunc(func(ctx context.Context, stale reauth.Stale) (reauth.Token, error) {
-		mu.Lock()
-		defer mu.Unlock() // refreshes of a Credential come one after the other
 		if stale.Token.RefreshToken == "" && p.OAuth.Grant != "client_credentials" {
 			return (&refresher.OAuth2{}).Refresh(ctx, stale) // it says to log in
 		}
-		if known == nil {
-			issuer, err := p.issuer(ctx)
-			if err != nil {
-				return reauth.Token{}, err
-			}
-			known = issuer
-			if p.OAuth.Grant == "client_credentials" {
-				known = issuer.ClientCredentials()
-			}
+		if r := known.Load(); r != nil {
+			return (*r).Refresh(ctx, stale)
 		}
-		return known.Refresh(ctx, stale)
+		issuer, err := p.issuer(ctx)
+		if err != nil {
+			return reauth.Token{}, err
+		}
+		var r reauth.Refresher = issuer
+		if p.OAuth.Grant == "client_credentials" {
+			r = issuer.ClientCredentials()
+		}
+		known.Store(&r)
+		return r.Refresh(ctx, stale)
 	})
 }
 

@@ -101,7 +101,10 @@ func (c *command) runChild(x *proxy, args, env []string) error {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	defer signal.Stop(signals)
+	defer func() {
+		signal.Stop(signals)
+		close(signals) // which ends the goroutine below
+	}()
 	runtime.LockOSThread() // the child ends with the thread that started it
 	defer runtime.UnlockOSThread()
 	endWithParent(child)
